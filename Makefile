@@ -1,0 +1,52 @@
+# Every target sets up .venv itself when it is missing or older than its inputs.
+PYTHON ?= python3
+PROFILE ?= paper
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart run figures test test-all lint format bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] < (3, 14) else \
+		"Python 3.11, 3.12 or 3.13 is needed; this is %d.%d. Use make PYTHON=python3.11 ..." % v[:2])'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(STAMP) ## set up .venv
+
+quickstart: $(STAMP) ## a figure of the thesis from a network trained on real data, in a minute
+	$(BIN)/landscape run
+
+run: $(STAMP) ## one experiment: make run ARGS="experiment=fc_mnist profile=quick"
+	$(BIN)/landscape run $(ARGS)
+
+figures: $(STAMP) ## every experiment that is built: make figures PROFILE=paper|quick|embedded
+	$(BIN)/landscape run -m 'experiment=glob(*)' profile=$(PROFILE) $(ARGS)
+
+test: $(STAMP) ## the tests that need neither data nor an accelerator
+	$(BIN)/python -m pytest -q -m 'not slow' $(ARGS)
+
+test-all: $(STAMP) ## all tests, the slow ones too
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(STAMP) ## format and style check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(STAMP) ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## each stage of the main job beside the textbook way
+	$(BIN)/python -m tests.benchmarks.main_job $(ARGS)
+
+clean: ## remove .venv and caches; results in outputs/ stay
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What the thesis did, one module a family, and what goes beyond it."""

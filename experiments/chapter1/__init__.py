@@ -1,0 +1,1 @@
+"""Chapter 1: convergence of the loss landscape."""

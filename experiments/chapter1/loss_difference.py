@@ -1,0 +1,224 @@
+"""The measurement behind Figs 1.3-1.10: |L_{k+1} - L_k| at θ̂ against the number of objects k, over a grid of nets."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from landscape_cli.config import bounded
+from landscape_cli.experiment import Context, Experiment, Measurement, Point, Results
+from landscape_cli.statistics import log_log_slope, mean_interval
+
+UNITS = {
+    "k": "objects",
+    "difference": "nats",
+    "standard_error": "nats",
+    "ema": "nats",
+    "closed_form": "nats",
+    "mean_loss": "nats",
+    "mad": "nats",
+}
+
+
+@dataclass
+class LossDifferenceOptions:
+    """What is measured at θ̂."""
+
+    permutations: int = bounded(100, minimum=2)  # orderings averaged over, a network
+    smoothing: float = bounded(0.99, minimum=0, below=1)  # a of the moving average
+
+
+class LossDifference(Experiment):
+    """Train, take one loss an object, follow L_k along random orderings of the same objects.
+
+    At θ = θ̂ the Hessian term of the thesis's bound (1.6) is multiplied by ‖θ - θ*‖² = 0, so this tests the loss term
+    alone: over random orderings E|L_{k+1} - L_k| tends to MAD/(k+1), MAD the mean absolute deviation of the losses.
+    """
+
+    Options = LossDifferenceOptions
+    uses = frozenset({"dataset", "model", "training"})
+
+    def points(self) -> list[Point]:
+        """One point a data set and network; with ``sweep=cross`` one axis varies at a time."""
+        config, model = self.config, asdict(self.config.model)
+        axes = {axis: values for axis, values in config.grid.items() if axis != "dataset"}
+        if config.sweep == "full":
+            chosen = [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
+        else:
+            chosen = [{axis: value} for axis, values in axes.items() for value in values] or [{}]
+        points = []
+        for name in config.grid.get("dataset", [config.dataset.name]):
+            for change in chosen:
+                network = {**model, **change}
+                settings = {
+                    "dataset": {
+                        "name": name,
+                        "train_size": config.dataset.train_size,
+                        "max_size": config.dataset.max_size,
+                    },
+                    "model": network,
+                    "training": asdict(config.training),
+                    "measure": asdict(config.measure),
+                    "seeds": list(range(config.seed, config.seed + config.seeds)),
+                }
+                points.append(Point.of({"dataset": name, **{axis: network[axis] for axis in axes}}, settings))
+        return list(dict.fromkeys(points))
+
+    def measure(self, point: Point, context: Context) -> Measurement:
+        """Frames ``curves`` (one row a seed and k) and ``networks`` (one row a seed)."""
+        from landscape_cli.convergence.differences import (
+            closed_form,
+            exponential_moving_average,
+            loss_differences,
+            mean_absolute_deviation,
+        )
+        from landscape_cli.convergence.losses import object_losses
+        from landscape_cli.models import build_model
+        from landscape_cli.rng import generator
+        from landscape_cli.training import fit
+
+        settings, data = point.settings, context.images()
+        seeds, options = settings["seeds"], settings["measure"]
+        stream = json.dumps([settings["dataset"]["name"], settings["model"]], sort_keys=True)
+        model = build_model(settings["model"], data.source.shape, data.source.classes)
+        parameters = fit(
+            model,
+            data.x_train,
+            data.y_train,
+            seeds=seeds,
+            stream=stream,
+            progress=context.progress,
+            **settings["training"],
+        )
+        train = object_losses(model, parameters, data.x_train, data.y_train)
+        test = object_losses(model, parameters, data.x_test, data.y_test) if len(data.x_test) else None
+        curves = []
+        for s, seed in enumerate(seeds):
+            curve = loss_differences(train.losses[s], options["permutations"], generator(seed, "orderings", stream))
+            columns = {
+                "difference": curve.mean,
+                "standard_error": curve.standard_error,
+                "ema": exponential_moving_average(curve.mean, options["smoothing"]),
+                "closed_form": closed_form(train.losses[s]),
+            }
+            frame = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
+            frame.insert(0, "k", np.arange(1, len(frame) + 1))
+            frame.insert(0, "seed", seed)
+            curves.append(frame)
+        networks = pd.DataFrame(
+            {
+                "seed": seeds,
+                "mean_loss": train.losses.mean(dim=1).cpu().numpy(),
+                "mad": mean_absolute_deviation(train.losses).cpu().numpy(),
+                "train_accuracy": train.correct.cpu().numpy(),
+                "test_accuracy": test.correct.cpu().numpy() if test else np.nan,
+                "dead": train.constant.cpu().numpy(),
+            }
+        )
+        frames = {"curves": pd.concat(curves, ignore_index=True), "networks": networks}
+        for frame in frames.values():
+            frame.attrs["units"] = {name: unit for name, unit in UNITS.items() if name in frame}
+        return Measurement(frames, parameters=parameters)
+
+    @property
+    def axes(self) -> list[str]:
+        """The grid's axes, data set apart."""
+        return [axis for axis in self.config.grid if axis != "dataset"]
+
+    def slice_along(self, frame: pd.DataFrame, axis: str, dataset: str) -> pd.DataFrame:
+        """Rows of one data set in which only `axis` varies, the others at the model's own values."""
+        keep = frame["dataset"] == dataset
+        for other in self.axes:
+            if other != axis:
+                keep &= frame[other] == getattr(self.config.model, other)
+        return frame[keep]
+
+
+def alive(results: Results) -> pd.DataFrame:
+    """The curves of the networks that did not die."""
+    networks = results.frames["networks"]
+    keys = [c for c in networks.columns if c in results.frames["curves"].columns]
+    merged = results.frames["curves"].merge(networks[[*keys, "dead"]], on=keys, how="left", validate="many_to_one")
+    return merged[~merged["dead"]].drop(columns="dead")
+
+
+def dead_networks(results: Results, symbols: Mapping[str, str]) -> list[str]:
+    """Name the networks whose ReLUs all died: ``"MNIST h=4, L=5: seeds 2, 3"``.
+
+    Parameters
+    ----------
+    symbols
+        Axis -> the symbol that the figure gives it.
+    """
+    networks = results.frames["networks"]
+    axes = [axis for axis in symbols if axis in networks]
+    named = []
+    for (dataset, *values), group in networks[networks["dead"]].groupby(["dataset", *axes], sort=False):
+        point = ", ".join(f"{symbols[axis]}={value}" for axis, value in zip(axes, values, strict=True))
+        seeds = ", ".join(map(str, group["seed"]))
+        named.append(f"{title(results, dataset)} {point}: seed{'s' if len(group) > 1 else ''} {seeds}")
+    return named
+
+
+def title(results: Results, dataset: str) -> str:
+    """Name a data set as the thesis does."""
+    return results.sources[dataset].title if dataset in results.sources else dataset
+
+
+def end_values(curves: pd.DataFrame, axes: list[str], published_k: int | None = None) -> pd.DataFrame:
+    """Moving average at the end of each seed's curve (or at `published_k`): one row a network."""
+    k = published_k or int(curves["k"].max())
+    return curves[curves["k"] == k][["dataset", *axes, "seed", "k", "ema", "closed_form"]].reset_index(drop=True)
+
+
+def trend_slopes(ends: pd.DataFrame, axis: str) -> np.ndarray:
+    """Slope of log(end value) against log(axis), one a seed; a seed with fewer than two living networks has none."""
+    slopes = []
+    for _, group in ends.groupby("seed"):
+        if group[axis].nunique() >= 2:
+            slopes.append(float(log_log_slope(group[axis].to_numpy(), group["ema"].to_numpy())))
+    return np.array(slopes)
+
+
+def decay_slopes(curves: pd.DataFrame, axes: list[str]) -> np.ndarray:
+    """Slope of log d̄_k against log k over the last decade of k, the mean over networks, one a seed.
+
+    The raw mean is used, not the moving average, whose start-up would steepen it. Values are first averaged in 20 bins
+    equally wide in log k, so that the many large k do not outweigh the few small ones.
+    """
+    last = curves["k"].max()
+    tail = curves[curves["k"] >= last / 10]
+    edges = np.geomspace(last / 10, last + 1, 21)
+    tail = tail.assign(bin=np.digitize(tail["k"], edges))
+    binned = tail.groupby(["seed", "dataset", *axes, "bin"])[["k", "difference"]].mean().reset_index()
+    slopes = []
+    for _, seed in binned.groupby("seed"):
+        each = [
+            log_log_slope(g["k"].to_numpy(), g["difference"].to_numpy()) for _, g in seed.groupby(["dataset", *axes])
+        ]
+        slopes.append(float(np.mean(each)))
+    return np.array(slopes)
+
+
+def summarise_ends(ends: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """Mean over seeds of the end values, with 95 % intervals: one row a point."""
+    rows = []
+    for values, group in ends.groupby(["dataset", *axes], sort=False):
+        interval = mean_interval(group["ema"])
+        rows.append(
+            {
+                **dict(zip(["dataset", *axes], values, strict=True)),
+                "k": int(group["k"].iloc[0]),
+                "ema": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "closed_form": group["closed_form"].mean(),
+                "networks": len(group),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,151 @@
+"""The command line: ``landscape run|figures|list|show|data|doctor``. Imports nothing heavy at the top."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from landscape_cli import __version__
+from landscape_cli.errors import LandscapeError
+
+RUN_HELP = """\
+usage: landscape run [experiment=NAME] [key=value …] [--dry-run] [--debug]
+       landscape run -m experiment=A,B key=1,2,3 …
+
+Measures what is missing of an experiment, then draws its figures, tables and claims. Without a name: the quickstart.
+
+  experiment=NAME        one of `landscape list`
+  profile=NAME           paper (the thesis's sizes, default), quick, embedded (no data needed), smoke
+  key=value              any key that `landscape show NAME` prints, for example seeds=10 training.epochs=3
+  sweep=full             every combination of the grid's axes, not one axis at a time
+  -m, --multirun         one job for each combination of comma-separated values; 'experiment=glob(*)' takes all
+  shard.count=N shard.index=I   measure every N-th point only, from the I-th on (with -m: 'shard.index=range(N)')
+  --dry-run              list the points, stored and missing, and measure nothing
+  --debug                tracebacks instead of one-line errors
+  --cfg job              print the composed configuration
+"""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(dispatch(sys.argv[1:]))
+
+
+def dispatch(words: Sequence[str]) -> int:
+    """Run one command and return its exit code; expected errors become one line on stderr."""
+    words = list(words)
+    if words and words[0] in ("-sc", "--shell-completion"):
+        from landscape_cli.completion import complete
+
+        return complete(words[1:])
+    debug = "--debug" in words
+    try:
+        if words[:1] == ["run"]:
+            return _run(words[1:])
+        arguments = _parser().parse_args(words)
+        return arguments.command(arguments)
+    except LandscapeError as error:
+        if debug:
+            traceback.print_exc()
+        return _say(error, error.exit_code)
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        return _say(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _say("stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _say(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _say(message: object, code: int) -> int:
+    print(f"landscape: {' '.join(str(message).split())}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="landscape",
+        description="How a model's loss surface settles as data grows, how sharp it is, and how much data is enough.",
+    )
+    parser.add_argument("--version", action="version", version=f"landscape {__version__}")
+    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-line errors")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="measure what is missing of an experiment, then draw (run --help)")
+    run.set_defaults(command=lambda _: _run([]))
+
+    figures = commands.add_parser("figures", help="draw from stored results, measuring nothing")
+    figures.add_argument("names", nargs="*", metavar="NAME or key=value", help="experiments and overrides; none: all")
+    figures.add_argument("--chapter", type=int, choices=(1, 2, 3, 4), help="the experiments of one chapter")
+    figures.set_defaults(command=_figures)
+
+    listing = commands.add_parser("list", help="experiments, the thesis figures and tables each makes, their state")
+    listing.set_defaults(command=_list)
+
+    show = commands.add_parser("show", help="one experiment: what it does, its grid, its points, its configuration")
+    show.add_argument("name", metavar="NAME")
+    show.add_argument("overrides", nargs="*", metavar="key=value")
+    show.set_defaults(command=_show)
+
+    data = commands.add_parser("data", help="data sets: list, fetch, verify, where")
+    data.add_argument("action", choices=("list", "fetch", "verify", "where"))
+    data.add_argument("names", nargs="*", metavar="NAME", help="data sets; none: all")
+    data.set_defaults(command=_data)
+
+    doctor = commands.add_parser("doctor", help="versions, devices, data roots: what works here and what does not")
+    doctor.set_defaults(command=_doctor)
+    for sub in commands.choices.values():
+        sub.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _run(words: list[str]) -> int:
+    if "--help" in words or "-h" in words:
+        print(RUN_HELP, end="")
+        return 0
+    from landscape_cli.jobs import run_jobs
+
+    return run_jobs(words)
+
+
+def _figures(arguments: argparse.Namespace) -> int:
+    from landscape_cli.commands import figures
+
+    return figures(arguments.names, arguments.chapter)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from landscape_cli.listing import list_experiments
+
+    return list_experiments()
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from landscape_cli.commands import show
+
+    return show(arguments.name, arguments.overrides)
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from landscape_cli.commands import data
+
+    return data(arguments.action, arguments.names)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from landscape_cli.commands import doctor
+
+    return doctor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Hydra at arm's length: composing configurations, and its complaints in one line each. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from landscape_cli.config import Config, flat_keys, nearest, prepare
+from landscape_cli.config_path import config_folder
+from landscape_cli.errors import BadInput
+
+# What a user may set of Hydra's own configuration: how jobs are launched and swept. The rest (working folder, logging,
+# output folders) is the runner's, and Hydra itself would take +hydra.anything in silence.
+HYDRA_KEYS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.verbose")
+
+
+def load(overrides: Sequence[str]) -> Config:
+    """Compose and validate the configuration that ``landscape run`` with these overrides would use.
+
+    Raises
+    ------
+    BadInput
+        In one line.
+    """
+    check_overrides(overrides)
+    try:
+        composed = compose(overrides)
+    except HydraException as error:
+        raise translated(error, overrides) from error
+    return prepare(composed, overrides)
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """Compose without validating; Hydra's own errors pass through."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
+        return hydra_compose("config", overrides=list(overrides))
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse what Hydra would accept in silence.
+
+    Raises
+    ------
+    BadInput
+        For an override that does not parse, or of a Hydra setting outside :data:`HYDRA_KEYS`.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise translated(error, overrides) from error
+    for text, override in zip(overrides, parsed, strict=True):
+        key = override.key_or_group
+        allowed = any(key == k or key.startswith((k + ".", k + "/")) for k in HYDRA_KEYS)
+        if key.split(".")[0].split("/")[0] == "hydra" and not allowed:
+            raise BadInput(f"{text}: this setting of Hydra is fixed here; what can be set: {', '.join(HYDRA_KEYS)}")
+
+
+def translated(error: Exception, overrides: Sequence[str]) -> BadInput:
+    """Return one of Hydra's exceptions as one line: what is wrong, and the nearest valid name."""
+    message = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        options = sorted(error.options)
+        return BadInput(f"{group}={name}: there is none{nearest(name, options)}; valid: {', '.join(options)}")
+    if isinstance(error, OverrideParseException):
+        return BadInput(f"{error.override}: cannot be read as key=value ({_first_line(message)})")
+    found = re.search(r"Could not override '([^']+)'", message)
+    if isinstance(error, ConfigCompositionException) and found:
+        key = found.group(1)
+        return BadInput(f"unknown key {key!r}{nearest(key, _known_keys(overrides)) or _near_by_part(key, overrides)}")
+    return BadInput(_first_line(message))
+
+
+def _known_keys(overrides: Sequence[str]) -> list[str]:
+    """Every key of the configuration that is left when only the choices of groups are kept."""
+    groups = {"experiment", "dataset", "model", "training", "profile"}
+    try:
+        composed = compose([text for text in overrides if text.split("=")[0] in groups])
+    except HydraException:
+        composed = compose([])
+    return [*flat_keys(OmegaConf.to_container(composed)), *groups]
+
+
+def _near_by_part(key: str, overrides: Sequence[str]) -> str:
+    """For a key that resembles none as a whole: the names at its level."""
+    parent = key.rpartition(".")[0]
+    level = [k for k in _known_keys(overrides) if k.rpartition(".")[0] == parent]
+    return f"; known: {', '.join(sorted(level))}" if level else ""
+
+
+def _first_line(message: str) -> str:
+    return message.splitlines()[0] if message else "invalid configuration"

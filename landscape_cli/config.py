@@ -1,0 +1,332 @@
+"""A dataclass for every configuration node, and the only place that validates.
+
+Hydra composes the YAML files; :func:`prepare` merges the result into these classes, so that an unknown key, a
+wrong type or an impossible value is refused before anything is loaded. Bounds are metadata of the fields.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from landscape_cli.errors import BadInput
+
+
+def bounded(default: Any = dataclasses.MISSING, **limits: Any) -> Any:
+    """Return a field with limits: ``minimum``, ``above``, ``maximum``, ``below``, ``choices``, ``pattern``.
+
+    A mutable default is given as ``factory``. The limits of a list or mapping hold for each of its values.
+    """
+    if "factory" in limits:
+        return field(default_factory=limits.pop("factory"), metadata=limits)
+    return field(default=default, metadata=limits)
+
+
+@dataclass
+class DatasetConfig:
+    """A named data set and how much of it is used."""
+
+    name: str
+    train_size: int | None = bounded(None, minimum=1)  # the first so many train objects; null: all that there are
+    max_size: int | None = bounded(None, minimum=1)  # never more than this, however many there are (profiles set it)
+    embedded: str = "digits"  # what stands in for it under profile=embedded
+    in_place_of: list[str] = field(default_factory=list)  # set by prepare: what it stands in for
+
+
+@dataclass
+class MLPConfig:
+    """Linear(in, h), ReLU, ``num_layers`` times (Linear(h, h), ReLU), Linear(h, K) (thesis 1.4.1)."""
+
+    kind: str = bounded("mlp", choices=("mlp",))
+    hidden_size: int = bounded(16, minimum=1)
+    num_layers: int = bounded(5, minimum=0)
+    bias: bool = False
+
+
+MODELS: dict[str, type] = {"mlp": MLPConfig}
+
+
+@dataclass
+class TrainingConfig:
+    """Adam on minibatches, cross-entropy."""
+
+    epochs: int = bounded(10, minimum=0)
+    batch_size: int = bounded(64, minimum=1)
+    learning_rate: float = bounded(1e-3, above=0)
+
+
+@dataclass
+class ProfileConfig:
+    """Caps, applied in :func:`prepare` and nowhere else; null: no cap."""
+
+    name: str = "paper"
+    objects: int | None = bounded(None, minimum=1)
+    epochs: int | None = bounded(None, minimum=0)
+    permutations: int | None = bounded(None, minimum=2)
+    resamples: int | None = bounded(None, minimum=2)
+    grid_points: int | None = bounded(None, minimum=1)
+    seeds: int | None = bounded(None, minimum=1)
+    embedded: bool = False
+
+
+@dataclass
+class DataConfig:
+    """Where data sets are looked for, and whether a missing public one is fetched."""
+
+    roots: list[str] | None = None  # null: $LANDSCAPE_DATA, ./data, ~/.cache/landscape
+    download: bool = True
+
+
+@dataclass
+class PlotConfig:
+    """How figures are written."""
+
+    formats: list[str] = bounded(factory=lambda: ["pdf", "png"], choices=("pdf", "png", "svg"))
+    dpi: int = bounded(200, minimum=50, maximum=1200)
+
+
+@dataclass
+class ShardConfig:
+    """This job's share of the grid: points index, index + count, and so on."""
+
+    count: int = bounded(1, minimum=1)
+    index: int = bounded(0, minimum=0)
+
+
+@dataclass
+class Config:
+    """The whole configuration of one run."""
+
+    name: str  # of the experiment
+    title: str  # what it shows, in one line
+    family: str  # class path of the experiment class
+    thesis: str | None = None  # "figure 1.3"
+    dataset: DatasetConfig | None = None
+    model: Any = None  # one of MODELS, by its ``kind``
+    training: TrainingConfig | None = None
+    grid: dict[str, list[Any]] = field(default_factory=dict)  # axis -> values
+    sweep: str = bounded("cross", choices=("cross", "full"))  # one axis at a time, or all combinations
+    measure: Any = field(default_factory=dict)  # the family's Options
+    seeds: int = bounded(5, minimum=1)
+    seed: int = bounded(0, minimum=0)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    device: str = bounded("auto", pattern=r"auto|cpu|mps|cuda(:\d+)?", allowed="auto, cpu, cuda, cuda:N or mps")
+    threads: int | None = bounded(None, minimum=1)
+    data: DataConfig = field(default_factory=DataConfig)
+    plot: PlotConfig = field(default_factory=PlotConfig)
+    output_dir: str = "outputs"
+    shard: ShardConfig = field(default_factory=ShardConfig)
+    keep_parameters: bool = False
+    dry_run: bool = False
+    debug: bool = False
+
+
+def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
+    """Validate a composed configuration and apply its profile.
+
+    Parameters
+    ----------
+    composed
+        What Hydra composed.
+    overrides
+        The overrides given on the command line; a value given there is not capped by the profile.
+
+    Raises
+    ------
+    BadInput
+        With the key, the value, what is allowed and the nearest valid name.
+    """
+    try:
+        container = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise BadInput(f"configuration: {_first_line(error)}") from error
+    model, measure = container.pop("model", None), container.pop("measure", None) or {}
+    config: Config = _merge(Config, container, "")
+    family = load_class(config.family)
+    _check_nodes(config, model, family)
+    if model is not None:
+        config.model = _merge(_model_schema(model), model, "model")
+    config.measure = _merge(family.Options, measure, "measure")
+    _check_limits(config, "")
+    _check_grid(config)
+    _apply_profile(config, {text.lstrip("+~").split("=")[0] for text in overrides})
+    return config
+
+
+def load_class(path: str) -> type:
+    """Import ``package.module.Class``.
+
+    Raises
+    ------
+    BadInput
+        If there is no such class.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"family: there is no class {path!r} ({error})") from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` with the valid names closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def flat_keys(node: Any, prefix: str = "") -> list[str]:
+    """List the dotted keys of a nested mapping, nodes and leaves."""
+    if not isinstance(node, Mapping):
+        return []
+    keys = []
+    for key, value in node.items():
+        keys += [f"{prefix}{key}", *flat_keys(value, f"{prefix}{key}.")]
+    return keys
+
+
+def _merge(schema: type, values: Any, prefix: str) -> Any:
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+    except ConfigKeyError as error:
+        key = _join(prefix, error.full_key or str(error.key))
+        known = [_join(prefix, name) for name in _schema_keys(schema)]
+        raise BadInput(f"unknown key {key!r}{nearest(key, known) or '; known: ' + ', '.join(known)}") from error
+    except ValidationError as error:
+        key = _join(prefix, error.full_key or "")
+        raise BadInput(f"{key}: {_first_line(error)}") from error
+    except OmegaConfBaseException as error:
+        key = _join(prefix, error.full_key or "")
+        raise BadInput(f"{key or 'configuration'}: {_first_line(error)}") from error
+
+
+def _schema_keys(schema: type) -> list[str]:
+    keys = []
+    for entry in dataclasses.fields(schema):
+        keys.append(entry.name)
+        nested = _NESTED.get(str(entry.type).removesuffix(" | None"))
+        if nested:
+            keys += [f"{entry.name}.{key}" for key in _schema_keys(nested)]
+    return keys
+
+
+_NESTED = {c.__name__: c for c in (DatasetConfig, TrainingConfig, ProfileConfig, DataConfig, PlotConfig, ShardConfig)}
+
+
+def _model_schema(model: Mapping[str, Any]) -> type:
+    kind = model.get("kind")
+    if kind not in MODELS:
+        raise BadInput(f"model.kind: {kind!r}; allowed: {', '.join(MODELS)}")
+    return MODELS[kind]
+
+
+def _check_nodes(config: Config, model: Any, family: type) -> None:
+    for name, node in (("dataset", config.dataset), ("model", model), ("training", config.training)):
+        if node is not None and name not in family.uses:
+            raise BadInput(f"{name}: the experiment {config.name!r} has none")
+        if node is None and name in family.uses:
+            raise BadInput(f"{name}: the experiment {config.name!r} needs one, for example {name}=…")
+
+
+def _check_limits(node: Any, prefix: str) -> None:
+    for entry in dataclasses.fields(node):
+        value, key = getattr(node, entry.name), _join(prefix, entry.name)
+        if dataclasses.is_dataclass(value):
+            _check_limits(value, key)
+        else:
+            _check_value(value, entry, key)
+    if isinstance(node, ShardConfig) and node.index >= node.count:
+        raise BadInput(f"shard.index: {node.index}; allowed: 0 to shard.count - 1 = {node.count - 1}")
+
+
+def _check_value(value: Any, entry: dataclasses.Field, key: str) -> None:
+    for item in value if isinstance(value, list) else [value]:
+        if item is None:
+            continue
+        limits = entry.metadata
+        tests = {
+            "minimum": (lambda v, m: v >= m, "{} or more"),
+            "above": (lambda v, m: v > m, "more than {}"),
+            "maximum": (lambda v, m: v <= m, "{} or less"),
+            "below": (lambda v, m: v < m, "less than {}"),
+            "choices": (lambda v, m: v in m, "{}"),
+            "pattern": (lambda v, m: re.fullmatch(m, v), "{}"),
+        }
+        finite = not isinstance(item, float) or math.isfinite(item)
+        if not finite or any(name in limits and not test(item, limits[name]) for name, (test, _) in tests.items()):
+            allowed = limits.get("allowed") or " and ".join(
+                text.format(", ".join(map(str, limits[n])) if n == "choices" else limits[n])
+                for n, (_, text) in tests.items()
+                if n in limits
+            )
+            raise BadInput(f"{key}: {item!r}; allowed: {allowed or 'a finite number'}")
+
+
+def _check_grid(config: Config) -> None:
+    """Each axis is ``dataset`` or a field of the model or of the measure, each value one that the field allows."""
+    nodes = {"model": config.model, "measure": config.measure}
+    owners = {f.name: (place, f) for place, node in nodes.items() if node for f in dataclasses.fields(node)}
+    for axis, values in config.grid.items():
+        if not values:
+            raise BadInput(f"grid.{axis}: empty; allowed: a list of one value or more")
+        if axis == "dataset":
+            continue
+        if axis not in owners:
+            raise BadInput(f"grid.{axis}: no such axis{nearest(axis, ['dataset', *owners])}")
+        place, entry = owners[axis]
+        schema = type(nodes[place])
+        for value in values:
+            merged = _merge(schema, {**dataclasses.asdict(nodes[place]), axis: value}, place)
+            _check_value(getattr(merged, axis), entry, f"grid.{axis}")
+
+
+def _apply_profile(config: Config, given: set[str]) -> None:
+    profile = config.profile
+
+    def cap(owner: Any, name: str, limit: int | None, key: str) -> None:
+        value = getattr(owner, name, None)
+        if value is not None and limit is not None and key not in given:
+            setattr(owner, name, min(value, limit))
+
+    cap(config.training, "epochs", profile.epochs, "training.epochs")
+    cap(config.measure, "permutations", profile.permutations, "measure.permutations")
+    cap(config.measure, "resamples", profile.resamples, "measure.resamples")
+    cap(config, "seeds", profile.seeds, "seeds")
+    for axis, values in config.grid.items():
+        if profile.grid_points and f"grid.{axis}" not in given and axis != "dataset":
+            config.grid[axis] = thin(values, profile.grid_points)
+    if config.dataset:
+        if profile.objects and not given & {"dataset.train_size", "dataset.max_size"}:
+            config.dataset.max_size = min(profile.objects, config.dataset.max_size or profile.objects)
+        if profile.embedded and not given & {"dataset", "dataset.name", "grid.dataset"}:
+            stand_in, names = config.dataset.embedded, config.grid.get("dataset", [config.dataset.name])
+            config.dataset.in_place_of = [name for name in names if name != stand_in]
+            config.dataset.name = stand_in
+            if "dataset" in config.grid:
+                config.grid["dataset"] = [stand_in]
+
+
+def thin(values: Sequence[Any], count: int) -> list[Any]:
+    """Choose `count` of the values, evenly spaced, the first and the last among them when `count` allows."""
+    if len(values) <= count:
+        return list(values)
+    if count == 1:
+        return [values[len(values) // 2]]
+    return [values[round(i * (len(values) - 1) / (count - 1))] for i in range(count)]
+
+
+def _join(prefix: str, key: str) -> str:
+    return f"{prefix}.{key}" if prefix and key else prefix or key
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,220 @@
+"""Image sets as arrays, and as tensors scaled to [-1, 1]."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import pickle
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landscape_cli.data.archive import damaged, read_arrays, reading
+from landscape_cli.data.locate import ARCHIVE, SCIKIT_LEARN, Source, check_size, check_train_size
+from landscape_cli.data.sets import IMAGE_SETS
+from landscape_cli.errors import MissingData
+
+if TYPE_CHECKING:
+    import torch
+
+_UNSIGNED_BYTES = 0x08  # type code of an idx file
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """An image set as stored."""
+
+    x_train: np.ndarray  # uint8 (N, C, H, W)
+    y_train: np.ndarray  # int64 (N,)
+    x_test: np.ndarray  # uint8 (M, C, H, W)
+    y_test: np.ndarray  # int64 (M,)
+    class_names: tuple[str, ...]  # (K,)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """An image set on a device, ready to train on."""
+
+    x_train: torch.Tensor  # float32 (N, C, H, W) in [-1, 1]
+    y_train: torch.Tensor  # int64 (N,)
+    x_test: torch.Tensor  # float32 (M, C, H, W) in [-1, 1]
+    y_test: torch.Tensor  # int64 (M,)
+    class_names: tuple[str, ...]  # (K,)
+    source: Source  # with the checksum
+
+
+def load_images(
+    source: Source, train_size: int | None, test_size: int | None = None, device: str | torch.device = "cpu"
+) -> ImageData:
+    """Read an image set and scale its pixels x to ``2 x / max_value - 1``.
+
+    Parameters
+    ----------
+    source
+        From :func:`~landscape_cli.data.locate.locate`.
+    train_size, test_size
+        The first so many objects of each split, in the published order; None: all.
+    device
+        Where the tensors live.
+
+    Returns
+    -------
+    ImageData
+        Images float32 (N, C, H, W) in [-1, 1], labels int64 (N,).
+
+    Raises
+    ------
+    BadInput
+        A size that the source does not hold.
+    MissingData
+        A file is damaged.
+    """
+    import torch
+
+    train_size = check_train_size(source, train_size)
+    test_size = check_size(source, "test_size", test_size, source.test_objects, minimum=0)
+    images = read(source)
+    return ImageData(
+        x_train=torch.from_numpy(_scaled(images.x_train[:train_size], source.max_value)).to(device),
+        y_train=torch.from_numpy(images.y_train[:train_size]).to(device),
+        x_test=torch.from_numpy(_scaled(images.x_test[:test_size], source.max_value)).to(device),
+        y_test=torch.from_numpy(images.y_test[:test_size]).to(device),
+        class_names=images.class_names,
+        source=source,
+    )
+
+
+def read(source: Source) -> Images:
+    """Read every array of a source and check them: zip CRCs, shapes, lengths, label ranges.
+
+    Parameters
+    ----------
+    source
+        From :func:`~landscape_cli.data.locate.locate`.
+
+    Returns
+    -------
+    Images
+        uint8 images (N, C, H, W), int64 labels (N,).
+
+    Raises
+    ------
+    MissingData
+        A file is damaged, or is not the one that was located.
+    """
+    if source.layout == SCIKIT_LEARN:
+        images = _read_digits(source)
+    elif source.layout == ARCHIVE:
+        images = _read_archive(source)
+    elif IMAGE_SETS[source.name].layout.reader == "idx":
+        images = _read_idx_files(source)
+    else:
+        images = _read_cifar(source)
+    _check(source, images)
+    return images
+
+
+def _scaled(x: np.ndarray, max_value: int) -> np.ndarray:
+    """Return uint8 pixels as float32 in [-1, 1]."""
+    # Here and not on the device: a GPU divides by multiplying with the rounded reciprocal, and would miss 1.
+    scaled = x.astype(np.float32)
+    scaled *= 2
+    scaled /= max_value
+    scaled -= 1
+    return scaled
+
+
+def _check(source: Source, images: Images) -> None:
+    for split, x, y, objects in (
+        ("train", images.x_train, images.y_train, source.train_objects),
+        ("test", images.x_test, images.y_test, source.test_objects),
+    ):
+        expected = (objects, *source.shape)
+        if x.shape != expected or y.shape != (objects,):
+            problem = f"{split} images are {x.shape} and labels {y.shape}, not {expected} and ({objects},)"
+            raise damaged(source.name, Path(source.place), problem)
+        if objects and not 0 <= y.min() <= y.max() < source.classes:
+            problem = f"{split} labels are {y.min()}..{y.max()}, not 0..{source.classes - 1}"
+            raise damaged(source.name, Path(source.place), problem)
+
+
+def _read_digits(source: Source) -> Images:
+    # scikit-learn takes a second to import, and only this data set needs it.
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    x, y = digits.images[:, np.newaxis].astype(np.uint8), digits.target.astype(np.int64)
+    if hashlib.sha256(x.tobytes() + y.astype("<i8").tobytes()).hexdigest() != source.checksum:
+        raise MissingData("data set 'digits': this scikit-learn ships other digits; reinstall scikit-learn")
+    train = source.train_objects
+    return Images(x[:train], y[:train], x[train:], y[train:], IMAGE_SETS[source.name].class_names)
+
+
+def _read_archive(source: Source) -> Images:
+    arrays = read_arrays(source.name, source.files[0], ("x_train", "y_train", "x_test", "y_test", "classes"))
+    # With no names the classes are their numbers.
+    names = arrays.get("classes", np.arange(source.classes))
+    return Images(
+        x_train=_channels_first(arrays["x_train"]),
+        y_train=arrays["y_train"].astype(np.int64),
+        x_test=_channels_first(arrays["x_test"]),
+        y_test=arrays["y_test"].astype(np.int64),
+        class_names=tuple(np.asarray(names, dtype=str).tolist()),
+    )
+
+
+def _channels_first(x: np.ndarray) -> np.ndarray:
+    """Return (N, H, W) or (N, H, W, C) as (N, C, H, W)."""
+    return x[:, np.newaxis] if x.ndim == 3 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+
+def _read_idx_files(source: Source) -> Images:
+    x_train, y_train, x_test, y_test = (_read_idx(source.name, path) for path in source.files)
+    return Images(
+        x_train=x_train[:, np.newaxis],
+        y_train=y_train.astype(np.int64),
+        x_test=x_test[:, np.newaxis],
+        y_test=y_test.astype(np.int64),
+        class_names=IMAGE_SETS[source.name].class_names,
+    )
+
+
+def _read_idx(name: str, path: Path) -> np.ndarray:
+    """Read an idx file of bytes: two zeros, a type code, the number of axes, their lengths, then the values."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with reading(name, path), opener(path, "rb") as file:
+        content = file.read()
+        zeros, kind, axes = struct.unpack_from(">HBB", content)
+        if (zeros, kind) != (0, _UNSIGNED_BYTES):
+            raise ValueError("not an idx file of unsigned bytes")
+        shape = struct.unpack_from(f">{axes}I", content, offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+
+
+def _read_cifar(source: Source) -> Images:
+    *train_files, test_file, names_file = source.files
+    image = (-1, *source.shape)
+    batches = [_unpickle(source.name, path) for path in (*train_files, test_file)]
+    names = _unpickle(source.name, names_file)
+    with reading(source.name, Path(source.place)):
+        x = [np.asarray(batch["data"], dtype=np.uint8).reshape(image) for batch in batches]
+        y = [np.asarray(batch.get("labels", batch.get("fine_labels")), dtype=np.int64) for batch in batches]
+        return Images(
+            x_train=np.concatenate(x[:-1]),
+            y_train=np.concatenate(y[:-1]),
+            x_test=x[-1],
+            y_test=y[-1],
+            class_names=tuple(names.get("label_names") or names["fine_label_names"]),
+        )
+
+
+def _unpickle(name: str, path: Path) -> dict[str, Any]:
+    # Safe: `locate` has found the published file's digest.
+    with reading(name, path), path.open("rb") as file, warnings.catch_warnings():
+        # The published pickles come from Python 2; numpy 2.4.0 to 2.4.4 warn of the way they spell a dtype.
+        warnings.simplefilter("ignore")
+        return pickle.load(file, encoding="latin1")

@@ -1,0 +1,162 @@
+"""From stored points to figures, tables and claims on disk and on the terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from landscape_cli import provenance
+from landscape_cli.data.locate import Source
+from landscape_cli.experiment import Results, Table, Verdict
+from landscape_cli.plan import Plan
+from landscape_cli.store import StoredPoint
+
+# Overrides that cannot change a number: with these alone the output is the experiment's own, not a variant's.
+_INDIFFERENT = ("experiment", "profile", "device", "threads", "output_dir", "data", "plot", "shard", "keep_parameters")
+
+
+def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]) -> list[tuple[str, Exception, Path]]:
+    """Write figures, tables and claims; print where they are and each verdict.
+
+    Returns
+    -------
+    What could not be drawn: name, error and the log with its traceback.
+    """
+    if not stored:
+        return []
+    from landscape_cli.plotting.output import save_figure, save_table
+    from landscape_cli.plotting.style import style
+
+    config, experiment = plan.config, plan.experiment
+    results = gather(plan, stored)
+    output = Path(config.output_dir).expanduser()
+    variant = variant_name(config.profile.name, overrides)
+    note = describe(plan, results)
+    failures, paths = [], []
+
+    def attempt(what: str, make: object) -> None:
+        try:
+            make()
+        except Exception as error:  # one figure that fails must not take the tables with it
+            if config.debug:
+                raise
+            log = output / "runs" / f"{config.name}_{what}.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(traceback.format_exc())
+            failures.append((what, error, log))
+
+    def figures() -> None:
+        for figure in experiment.figures(results):
+            paths.extend(save_figure(figure, output / "figures" / variant, config.plot.formats, config.plot.dpi, note))
+
+    def tables() -> None:
+        for table in experiment.tables(results):
+            paths.extend(save_table(table, output / "tables" / variant, note))
+
+    def claims() -> None:
+        verdicts = list(experiment.claims(results))
+        for verdict in verdicts:
+            print("  " + summary(verdict))
+        if verdicts:
+            paths.extend(save_table(claims_table(config.name, verdicts), output / "tables" / variant, note))
+
+    with style():
+        attempt("figures", figures)
+    attempt("tables", tables)
+    attempt("claims", claims)
+    for path in paths:
+        print(f"  {path}")
+    sys.stdout.flush()
+    return failures
+
+
+def gather(plan: Plan, stored: Mapping[str, StoredPoint]) -> Results:
+    """Concatenate the stored points' frames, each with its point's coordinates as first columns."""
+    there = [item for item in plan.located if item.key in stored]
+    pieces: dict[str, list[pd.DataFrame]] = {}
+    for item in there:
+        for name, frame in stored[item.key].frames.items():
+            for position, (column, value) in enumerate(item.point.coordinates.items()):
+                frame.insert(position, column, value)
+            pieces.setdefault(name, []).append(frame)
+    missing = [item.point for item in plan.located if item.key not in stored]
+    return Results(
+        points=tuple(item.point for item in there),
+        missing=(*missing, *(point for point, _ in plan.unlocated)),
+        frames={name: pd.concat(frames, ignore_index=True) for name, frames in pieces.items()},
+        arrays={item.point: stored[item.key].arrays for item in there},
+        sources=plan.sources,
+        profile=plan.config.profile.name,
+    )
+
+
+def describe(plan: Plan, results: Results) -> str:
+    """Name the data sets, their sizes, the profile and what is missing, for the small print of figures and tables."""
+    used = {}
+    for point in results.points:
+        dataset = point.settings.get("dataset")
+        if dataset:
+            used[dataset["name"]] = dataset["objects"]
+    parts = [_describe_data(name, count, results.sources.get(name)) for name, count in used.items()]
+    wanted = plan.config.dataset.in_place_of if plan.config.dataset else ()
+    if wanted:
+        parts.append(f"in place of {', '.join(wanted)}")
+    if "training" in plan.experiment.uses:
+        training = plan.config.training
+        parts.append(
+            f"{plan.config.seeds} seeds, {training.epochs} epochs of Adam {training.learning_rate:g}, "
+            f"batches of {training.batch_size}"
+        )
+    parts.append(f"profile {results.profile}")
+    if results.missing:
+        parts.append(f"MISSING {len(results.missing)} of {len(results.missing) + len(results.points)} points")
+    return "; ".join(parts) + "."
+
+
+def _describe_data(name: str, count: int, source: Source | None) -> str:
+    if source is None:
+        return f"{name}, {count} objects"
+    part = "" if source.whole else f" (a part of {source.title})"
+    size = f"all {count}" if count == source.train_objects else f"the first {count} of {source.train_objects}"
+    return f"{source.title}, {size} train objects{part}"
+
+
+def variant_name(profile: str, overrides: Sequence[str]) -> str:
+    """Subfolder for what is not the thesis's own setting, so that a small run never overwrites a paper figure."""
+    parts = [] if profile == "paper" else [profile]
+    for text in overrides:
+        key = text.lstrip("+~").split("=")[0]
+        if key.split(".")[0].split("/")[0] not in (*_INDIFFERENT, "dry_run", "debug", "hydra"):
+            parts.append(text)
+    return re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", ",".join(parts))[:120]
+
+
+def summary(verdict: Verdict) -> str:
+    """Return a verdict in one line."""
+    published = f", published {verdict.published:.3g}" if verdict.published is not None else ""
+    interval = f"{verdict.effect:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]{published}"
+    note = f" ({verdict.note})" if verdict.note else ""
+    return f"{verdict.verdict}: {verdict.claim} - {verdict.statistic}: {interval}{note}"
+
+
+def claims_table(name: str, verdicts: Sequence[Verdict]) -> Table:
+    """Tabulate the verdicts of one experiment."""
+    frame = pd.DataFrame([asdict(verdict) for verdict in verdicts])
+    return Table(f"claims_{name}", frame, "Claims of the thesis, tested; 95 % intervals over seeds.")
+
+
+def write_state(plan: Plan, stored: int) -> None:
+    """Leave a record of the last run for ``landscape list``, which must not compose every experiment."""
+    config = plan.config
+    path = Path(config.output_dir).expanduser() / "runs" / f"{config.name}.json"
+    total = len(plan.located) + len(plan.unlocated)
+    record = {"profile": config.profile.name, "points": total, "stored": stored, "time": provenance.now()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))

@@ -1,0 +1,155 @@
+"""The contract of an experiment: points -> measure -> figures, tables, claims.
+
+``measure`` never draws and never reads other points; ``figures``, ``tables`` and ``claims`` never train. A module
+that defines an experiment imports torch inside ``measure`` only, so that drawing from stored results starts fast.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+    from matplotlib.figure import Figure as Drawing
+
+    from landscape_cli.config import Config
+    from landscape_cli.data.images import ImageData
+    from landscape_cli.data.locate import Source
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the grid: frozen, hashable, whole.
+
+    ``coordinates`` tell it from its neighbours and become columns of every frame. ``settings`` hold everything that
+    can change its numbers: data set, model, training, measure, seeds; the key of the stored result is their hash.
+    """
+
+    coordinates_json: str
+    settings_json: str
+
+    @classmethod
+    def of(cls, coordinates: Mapping[str, Any], settings: Mapping[str, Any]) -> Point:
+        """Build a point from two nested mappings of plain values."""
+        return cls(json.dumps(coordinates), json.dumps(settings, sort_keys=True))
+
+    @cached_property
+    def coordinates(self) -> dict[str, Any]:
+        """What tells this point from its neighbours, in the grid's order."""
+        return json.loads(self.coordinates_json)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Everything that can change this point's numbers."""
+        return json.loads(self.settings_json)
+
+    @property
+    def label(self) -> str:
+        """Short name, for messages and for the random streams: ``hidden_size=16, num_layers=5``."""
+        return ", ".join(f"{name}={value}" for name, value in self.coordinates.items()) or "single"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a measurement is given beside its point; none of it changes the numbers beyond rounding."""
+
+    device: torch.device
+    source: Source | None  # the point's data set, where it is
+    images: Callable[[], ImageData]  # the point's data set, on the device
+    progress: Callable[..., Any]  # like tqdm, for a loop inside the point
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one point yields."""
+
+    frames: Mapping[str, pd.DataFrame]  # tidy, one row an observation; attrs["units"] names the columns' units
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    parameters: Mapping[str, torch.Tensor] = field(default_factory=dict)  # stored when keep_parameters=true
+
+
+@dataclass(frozen=True)
+class Results:
+    """Every stored point of the grid, concatenated."""
+
+    points: tuple[Point, ...]  # stored ones
+    missing: tuple[Point, ...]
+    frames: Mapping[str, pd.DataFrame]  # with one column a coordinate, before the frame's own
+    arrays: Mapping[Point, Mapping[str, np.ndarray]]
+    sources: Mapping[str, Source]  # data sets by name; empty where they were not found and the results were
+    profile: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A finished drawing and what belongs to it."""
+
+    name: str  # file name without suffix
+    drawing: Drawing
+    caption: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A finished table and what belongs to it."""
+
+    name: str  # file name without suffix
+    frame: pd.DataFrame
+    caption: str
+    formats: Mapping[str, str] = field(default_factory=dict)  # column -> format spec, for Markdown and LaTeX
+
+
+REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence of the thesis, tested."""
+
+    claim: str  # the sentence
+    source: str  # where it stands
+    statistic: str  # what was computed
+    verdict: str  # REPRODUCED, NOT_REPRODUCED or INCONCLUSIVE
+    effect: float  # the statistic's value
+    low: float  # its 95 % interval over seeds
+    high: float
+    published: float | None = None  # the same statistic of the published numbers
+    note: str = ""
+
+
+class Experiment(ABC):
+    """One family of experiments; a YAML file in ``conf/experiment`` makes one experiment of it."""
+
+    Options: ClassVar[type]  # dataclass of the config node ``measure``
+    uses: ClassVar[frozenset[str]] = frozenset()  # config nodes needed: dataset, model, training
+    version: ClassVar[int] = 1  # raised when ``measure`` changes its numbers: stored points are then measured again
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @abstractmethod
+    def points(self) -> list[Point]:
+        """Return the grid, in drawing order, without duplicates."""
+
+    @abstractmethod
+    def measure(self, point: Point, context: Context) -> Measurement:
+        """Measure one point; a pure function of ``point.settings``."""
+
+    @abstractmethod
+    def figures(self, results: Results) -> Iterable[Figure]:
+        """Draw from stored results."""
+
+    def tables(self, results: Results) -> Iterable[Table]:
+        """Tabulate stored results."""
+        return ()
+
+    def claims(self, results: Results) -> Iterable[Verdict]:
+        """Test the thesis's sentences on stored results."""
+        return ()

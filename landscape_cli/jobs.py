@@ -1,0 +1,64 @@
+"""``landscape run``: hands the overrides to Hydra, which composes the configuration and launches one job or a sweep."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from landscape_cli.composing import check_overrides, translated
+from landscape_cli.config import prepare
+from landscape_cli.config_path import config_folder
+from landscape_cli.errors import BadInput, LandscapeError
+
+FLAGS = {"--dry-run": "dry_run=true", "--debug": "debug=true"}
+
+_codes: list[int] = []  # exit codes of this process's jobs: Hydra returns none
+
+
+def run_jobs(words: list[str]) -> int:
+    """Run ``landscape run`` with these words.
+
+    Returns
+    -------
+    The job's exit code; of a sweep, 130 if a job was stopped, else that of the failed jobs if they agree, else 1.
+    """
+    words = [FLAGS.get(word, word) for word in words]
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    check_overrides(overrides)
+    sys.argv = ["landscape", *words]
+    # Hydra then raises its errors instead of printing them and calling sys.exit.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    _codes.clear()
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(_job)()
+    except HydraException as error:
+        raise translated(error, [o for o in overrides if "," not in o]) from error
+    except OSError as error:
+        raise BadInput(f"output_dir: {error.filename}: cannot be written ({error.strerror})") from error
+    failed = {code for code in _codes if code}
+    if 130 in failed:
+        return 130
+    return failed.pop() if len(failed) == 1 else int(bool(failed))
+
+
+def _job(composed: DictConfig) -> None:
+    """One job. Expected errors end here: Hydra would print its own lines around them."""
+    from landscape_cli.runner import run
+
+    debug = bool(composed.get("debug"))
+    overrides = list(HydraConfig.get().overrides.task)
+    try:
+        code = run(prepare(composed, overrides), overrides)
+    except LandscapeError as error:
+        if debug:
+            raise
+        print(f"landscape: {error}", file=sys.stderr)
+        code = error.exit_code
+    _codes.append(code)
+    if code == 130:
+        raise KeyboardInterrupt

@@ -1,0 +1,81 @@
+"""The catalogue of the thesis's figures and tables, and the shipped experiments; quick to read, nothing composed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from landscape_cli.config_path import config_folder
+
+
+@dataclass(frozen=True)
+class Item:
+    """A figure or table of the thesis."""
+
+    name: str  # "figure 1.3"
+    caption: str
+    experiments: dict[str, str]  # experiment -> file without suffix
+
+    @property
+    def chapter(self) -> int:
+        """Number of its chapter."""
+        return int(self.name.split()[1].split(".")[0])
+
+
+@cache
+def catalogue() -> tuple[Item, ...]:
+    """Every figure and table of the thesis, in order."""
+    spec = find_spec("experiments")
+    text = (Path(spec.submodule_search_locations[0]) / "catalogue.yaml").read_text(encoding="utf-8")
+    return tuple(Item(e["item"], e["caption"], e["experiments"]) for e in yaml.load(text, yaml.CSafeLoader))
+
+
+@cache
+def shipped() -> dict[str, str]:
+    """Names and titles of the experiments that are built."""
+    found = {}
+    for path in sorted((config_folder() / "experiment").glob("*.yaml")):
+        title = re.search(r"^title: *(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        found[path.stem] = title.group(1).strip("\"'") if title else ""
+    return found
+
+
+def items_of(experiment: str) -> list[Item]:
+    """The figures and tables that an experiment makes."""
+    return [item for item in catalogue() if experiment in item.experiments]
+
+
+def list_experiments() -> int:
+    """Print every experiment with what it makes, where its last run stands, and what is not built yet."""
+    width = max(map(len, shipped()))
+    for name, title in shipped().items():
+        made = ", ".join(item.name for item in items_of(name)) or "beyond the thesis"
+        print(f"{name:<{width}}  {_state(name):<22}  {made}: {title}")
+    missing: dict[str, list[str]] = {}
+    for item in catalogue():
+        for name in item.experiments:
+            if name not in shipped():
+                missing.setdefault(name, []).append(item.name)
+    built = sum(any(name in shipped() for name in item.experiments) for item in catalogue())
+    whole = sum(all(name in shipped() for name in item.experiments) for item in catalogue())
+    partly = f" ({built - whole} of them in part)" if built > whole else ""
+    print(f"\n{built} of the thesis's {len(catalogue())} figures and tables can be made{partly}; not built yet:")
+    for name, items in missing.items():
+        print(f"  {name}: {', '.join(items)}")
+    return 0
+
+
+def _state(name: str) -> str:
+    path = Path(os.environ.get("LANDSCAPE_OUTPUTS") or "outputs") / "runs" / f"{name}.json"
+    try:
+        record = json.loads(path.read_text())
+        return f"{record['stored']}/{record['points']} points ({record['profile']})"
+    except (OSError, ValueError, KeyError):
+        return "not run here"

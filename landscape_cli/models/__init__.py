@@ -1,0 +1,50 @@
+"""Networks that hold the parameters of several seeds at once.
+
+A stacked model keeps no parameters itself. They are a mapping from tensor name to a tensor of shape (S, …), one
+slice a seed, so that an elementwise optimiser updates all seeds at once and each as if it were alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from landscape_cli.errors import BadInput
+from landscape_cli.models.mlp import MLP
+
+Parameters = dict[str, torch.Tensor]  # name -> (S, …)
+
+
+class StackedModel(Protocol):
+    """What training and measuring need of a network."""
+
+    def initialise(self, generators: Sequence[torch.Generator]) -> Parameters:
+        """Draw one initialisation a generator, with PyTorch's default distribution."""
+
+    def forward(self, parameters: Parameters, x: torch.Tensor) -> torch.Tensor:
+        """Outputs (S, B, K) for inputs (S, B, …), or (1, B, …) shared by all seeds."""
+
+    def gradients(self, parameters: Parameters, x: torch.Tensor, y: torch.Tensor) -> Parameters:
+        """Each seed's gradient of its mean cross-entropy over its minibatch, x (S, B, …), y (S, B)."""
+
+    def module(self, parameters: Parameters, seed: int) -> torch.nn.Module:
+        """One seed's network as an ordinary module."""
+
+
+def build_model(settings: Mapping[str, Any], shape: tuple[int, int, int], classes: int) -> StackedModel:
+    """Build a network from the ``model`` node of a point's settings.
+
+    Parameters
+    ----------
+    shape
+        (C, H, W) of one input.
+    classes
+        Number of outputs K.
+    """
+    options = dict(settings)
+    kind = options.pop("kind")
+    if kind != "mlp":
+        raise BadInput(f"model.kind: {kind!r}; allowed: mlp")
+    return MLP(in_features=shape[0] * shape[1] * shape[2], classes=classes, **options)

@@ -1,0 +1,1 @@
+"""Style, curves and the writing of figures and tables. Called with finished frames; nothing is computed here."""

@@ -1,0 +1,61 @@
+"""Curves with bands, and labels written at the ends of the lines instead of a legend."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+
+def thinned(n: int, dense: int = 400, sparse: int = 600) -> np.ndarray:
+    """Choose which of n points of a long curve to draw: all of the first `dense`, then `sparse` evenly spaced ones.
+
+    A page is not wide enough for more; the frames keep every point.
+    """
+    if n <= dense + sparse:
+        return np.arange(n)
+    return np.concatenate([np.arange(dense), np.unique(np.linspace(dense, n - 1, sparse).astype(int))])
+
+
+def band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: object, **line: object) -> None:
+    """Draw the mean of several curves and their range.
+
+    Parameters
+    ----------
+    x
+        Shape (n,).
+    values
+        One row a seed, shape (S, n).
+    """
+    ax.plot(x, values.mean(axis=0), color=colour, **line)
+    if len(values) > 1:
+        ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.13, linewidth=0)
+
+
+def end_labels(ax: Axes, ends: Sequence[float], labels: Sequence[str], colours: Sequence[object], x: float) -> None:
+    """Write each label right of its line's end, moved apart where they would overlap.
+
+    Call it after the figure was laid out (``Figure.draw_without_rendering``), when the axes' limits are final.
+
+    Parameters
+    ----------
+    ends
+        Last y value of each line, in data units; its axis may be logarithmic.
+    x
+        Last x value of the lines, in data units.
+    """
+    transform = ax.transData + ax.transAxes.inverted()
+    own = np.array([transform.transform((x, y))[1] for y in ends])
+    end = transform.transform((x, ends[0]))[0]
+    gap = 9.5 / (ax.get_window_extent().height * 72 / ax.figure.dpi)
+    order = np.argsort(own)
+    placed = own.copy()
+    for lower, upper in itertools.pairwise(order):
+        placed[upper] = max(placed[upper], placed[lower] + gap)
+    placed -= np.mean(placed - own)
+    for label, colour, start, height in zip(labels, colours, own, placed, strict=True):
+        where = {"transform": ax.transAxes, "clip_on": False}
+        ax.plot([end + 0.005, end + 0.03], [start, height], color=colour, linewidth=0.5, **where)
+        ax.text(end + 0.037, height, label, color=colour, fontsize=7, va="center", **where)

@@ -1,0 +1,132 @@
+"""Writes figures (PDF, PNG, SVG) and tables (CSV, Markdown, LaTeX): whole or not at all, and the same bytes again."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from landscape_cli.experiment import Figure, Table
+
+_TIMELESS = {
+    "pdf": {"CreationDate": None, "ModDate": None},
+    "svg": {"Date": None},
+    "png": {"Software": None},
+}
+
+
+def save_figure(figure: Figure, folder: Path, formats: Sequence[str], dpi: int, note: str) -> list[Path]:
+    """Write one figure in every format, with `note` (data set, sizes, profile) in small print below it."""
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    width = figure.drawing.get_size_inches()[0]
+    figure.drawing.supxlabel(textwrap.fill(note, int(width * 24)), fontsize=5.5, color="0.35", x=0.01, ha="left")
+    figure.drawing.draw_without_rendering()
+    figure.drawing.set_layout_engine("none")  # laid out once, not again for each format
+    paths = [folder / f"{figure.name}.{suffix}" for suffix in formats]
+    for path in paths:
+        _whole(
+            path,
+            lambda draft, kind=path.suffix[1:]: figure.drawing.savefig(
+                draft, format=kind, dpi=dpi, metadata=_TIMELESS[kind]
+            ),
+        )
+    plt.close(figure.drawing)
+    return paths
+
+
+def save_table(table: Table, folder: Path, note: str) -> list[Path]:
+    """Write one table as CSV (full precision), Markdown and LaTeX (booktabs)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = displayed(table.frame, table.formats)
+    caption = f"{table.caption} {note}".strip()
+    written = {
+        "csv": table.frame.to_csv(index=False, lineterminator="\n"),
+        "md": f"{caption}\n\n{markdown(shown)}\n",
+        "tex": _latex(shown, caption, table.name),
+    }
+    paths = []
+    for suffix, text in written.items():
+        path = folder / f"{table.name}.{suffix}"
+        _whole(path, lambda draft, text=text: draft.write_text(text, encoding="utf-8"))
+        paths.append(path)
+    return paths
+
+
+def displayed(frame: pd.DataFrame, formats: Mapping[str, str]) -> pd.DataFrame:
+    """Return the frame as text: numbers by their column's format (default ``.4g``), missing values as a dash."""
+
+    def text(value: object, spec: str) -> str:
+        if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
+            return "–"
+        if isinstance(value, float):
+            return format(value, spec or ".4g")
+        return format(value, spec) if spec else str(value)
+
+    return pd.DataFrame({c: [text(v, formats.get(c, "")) for v in frame[c]] for c in frame.columns}, dtype=object)
+
+
+def markdown(shown: pd.DataFrame) -> str:
+    """Return a frame of text as a Markdown table."""
+    rows = [list(map(str, shown.columns)), *([str(v) for v in row] for row in shown.itertuples(index=False))]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def _latex(shown: pd.DataFrame, caption: str, label: str) -> str:
+    escaped = shown.rename(columns=_escape).map(_escape)
+    text = escaped.style.hide(axis="index").to_latex(
+        hrules=True, caption=_escape(caption), label=f"tab:{label}", position_float="centering"
+    )
+    return text if text.endswith("\n") else text + "\n"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "–": "--",
+    "−": "$-$",
+    "×": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "∞": r"$\infty$",
+    "→": r"$\to$",
+    "θ": r"$\theta$",
+    "ε": r"$\varepsilon$",
+    "∇": r"$\nabla$",
+    "‖": r"$\|$",
+    "₂": r"$_2$",
+    "\N{COMBINING MACRON}": "",
+    "\N{COMBINING CIRCUMFLEX ACCENT}": "",
+}
+
+
+def _escape(text: object) -> str:
+    return "".join(_LATEX.get(c, c) for c in str(text))
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,225 @@
+"""The loop: read what is stored, measure what is missing, store each point at once, then draw.
+
+A point that fails does not stop the others; Ctrl-C and kill -9 lose at most the point being measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from landscape_cli import provenance
+from landscape_cli.config import Config
+from landscape_cli.draw import draw, write_state
+from landscape_cli.errors import BadInput, DamagedPoint, LandscapeError, MeasurementFailed
+from landscape_cli.experiment import Context, Measurement
+from landscape_cli.plan import Located, Plan, make_plan
+from landscape_cli.store import StoredPoint
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A point that could not be measured."""
+
+    label: str
+    error: Exception
+    log: Path | None  # with the traceback
+
+
+def run(config: Config, overrides: Sequence[str] = ()) -> int:
+    """Measure an experiment's missing points, then draw its figures, tables and claims.
+
+    Returns
+    -------
+    The exit code: 0; 2 or 3 if every failure is bad input or missing data; 1 otherwise; 130 after Ctrl-C.
+    """
+    plan = make_plan(config, download=not config.dry_run)
+    if plan.unlocated and not plan.located:
+        raise plan.unlocated[0][1]
+    if config.dry_run:
+        return _dry_run(plan)
+    _check_writable(plan)
+    plan.store.clear_drafts(plan.family)
+    failures = [Failure(point.label, error, None) for point, error in plan.unlocated]
+    print(f"{config.name}: {config.title}", flush=True)
+    stored = _read_stored(plan, plan.located)
+    todo = [located for located in plan.shard if located.key not in stored]
+    share = f", shard {config.shard.index} of {config.shard.count}" if config.shard.count > 1 else ""
+    print(f"  {len(plan.located)} points: {len(stored)} stored, {len(todo)} to measure{share}", flush=True)
+    if todo:
+        try:
+            failures += _measure_all(plan, todo)
+        except KeyboardInterrupt:
+            done = sum(plan.stored(located) for located in plan.located)
+            print(
+                f"\nstopped: {done} of {len(plan.located)} points are stored; the same command goes on from there",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        stored = _read_stored(plan, plan.located, stored)
+    whole = len(stored) == len(plan.located)
+    if config.shard.count == 1 or whole:
+        failures += [Failure(f"drawing {name}", error, log) for name, error, log in draw(plan, stored, overrides)]
+    else:
+        print(f"  shard done; {len(plan.located) - len(stored)} points of other shards are missing, nothing drawn yet")
+    write_state(plan, len(stored))
+    return _report(failures)
+
+
+def _dry_run(plan: Plan) -> int:
+    for located in plan.shard:
+        state = "stored " if plan.stored(located) else "missing"
+        print(f"{state}  {located.key[:12]}  {located.point.label}")
+    for point, error in plan.unlocated:
+        print(f"no data  {'':12}  {point.label}: {error}")
+    missing = sum(not plan.stored(located) for located in plan.shard)
+    print(f"{plan.config.name}: {len(plan.shard)} points, {missing} to measure")
+    return plan.unlocated[0][1].exit_code if plan.unlocated else 0
+
+
+def _check_writable(plan: Plan) -> None:
+    """Refuse an output folder that cannot be written before anything is trained."""
+    probe = plan.store.root / f".probe-{uuid.uuid4().hex[:8]}"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"output_dir: {plan.config.output_dir}: cannot be written ({error.strerror})") from error
+
+
+def _read_stored(plan: Plan, located: Sequence[Located], known: dict[str, StoredPoint] | None = None) -> dict:
+    stored = dict(known or {})
+    for item in located:
+        if item.key in stored or not plan.stored(item):
+            continue
+        try:
+            stored[item.key] = plan.store.read(plan.family, item.key)
+        except DamagedPoint as error:
+            print(f"damaged point {item.point.label}, it is measured again: {error}", file=sys.stderr)
+    return stored
+
+
+def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
+    import torch
+
+    config = plan.config
+    device = _device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = _run_folder(config)
+    images: dict[tuple, object] = {}
+    failures = []
+    with tqdm(todo, desc=config.name, unit="point", disable=None, dynamic_ncols=True) as bar:
+        for item in bar:
+            bar.set_postfix_str(item.point.label)
+            source = plan.sources.get(item.point.settings.get("dataset", {}).get("name"))
+            context = Context(device, source, lambda item=item: _images(plan, item, device, images), _inner_bar)
+            began, at = provenance.now(), time.perf_counter()
+            try:
+                measurement = plan.experiment.measure(item.point, context)
+                _check(measurement)
+                document = {
+                    "coordinates": item.point.coordinates,
+                    "settings": item.point.settings,
+                    "version": plan.experiment.version,
+                    "provenance": {
+                        "command": provenance.command(),
+                        "commit": provenance.commit(),
+                        "versions": provenance.versions(),
+                        "device": _device_name(device),
+                        "threads": torch.get_num_threads(),
+                        "began": began,
+                        "seconds": round(time.perf_counter() - at, 3),
+                    },
+                }
+                if not config.keep_parameters:
+                    measurement = Measurement(measurement.frames, measurement.arrays)
+                plan.store.write(plan.family, item.key, measurement, document)
+            except Exception as error:  # any failure of one point must leave the others alone
+                if config.debug:
+                    raise
+                log = folder / f"failed_{item.key[:12]}.log"
+                log.write_text(f"{item.point.label}\n{item.point.settings_json}\n\n{traceback.format_exc()}")
+                failures.append(Failure(item.point.label, error, log))
+    return failures
+
+
+def _check(measurement: Measurement) -> None:
+    if not measurement.frames:
+        raise MeasurementFailed("the measurement returned no frame")
+    for name, frame in measurement.frames.items():
+        if frame.empty:
+            raise MeasurementFailed(f"the measurement returned an empty frame {name!r}")
+
+
+def _images(plan: Plan, item: Located, device: object, cache: dict[tuple, object]) -> object:
+    from landscape_cli.data.images import load_images
+
+    wanted = item.point.settings["dataset"]
+    key = (wanted["checksum"], wanted["objects"])
+    if key not in cache:
+        cache.clear()  # one data set on the device at a time
+        cache[key] = load_images(plan.sources[wanted["name"]], wanted["objects"], device=device)
+    return cache[key]
+
+
+def _inner_bar(iterable: object = None, **options: object) -> tqdm:
+    return tqdm(iterable, disable=None, leave=False, dynamic_ncols=True, **options)
+
+
+def _device(name: str) -> object:
+    import torch
+
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(
+            f"device: {name!r} is not here; CUDA devices found: {torch.cuda.device_count()}; try device=auto"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BadInput("device: 'mps' is not here; try device=auto")
+    return device
+
+
+def _device_name(device: object) -> str:
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _run_folder(config: Config) -> Path:
+    """Make this command's folder in ``runs/``: its resolved configuration, and a log of every failed point."""
+    stamp = provenance.now().replace(":", "").replace("-", "")
+    folder = Path(config.output_dir).expanduser() / "runs" / f"{stamp}_{config.name}_{uuid.uuid4().hex[:4]}"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    about = {"command": provenance.command(), "commit": provenance.commit(), "versions": provenance.versions()}
+    (folder / "run.json").write_text(json.dumps(about, indent=1))
+    return folder
+
+
+def _report(failures: Sequence[Failure]) -> int:
+    if not failures:
+        return 0
+    print(f"{len(failures)} failed:", file=sys.stderr)
+    for failure in failures:
+        expected = isinstance(failure.error, LandscapeError)
+        what = str(failure.error) if expected else f"{type(failure.error).__name__}: {failure.error}"
+        where = f" (log: {failure.log})" if failure.log else ""
+        print(f"  {failure.label}: {what.splitlines()[0] if what else what}{where}", file=sys.stderr)
+    codes = {f.error.exit_code if isinstance(f.error, LandscapeError) else 1 for f in failures}
+    return codes.pop() if len(codes) == 1 else 1

@@ -1,0 +1,180 @@
+"""Content-addressed results: the only place that writes results.
+
+``<output_dir>/results/<family>/<key>/`` holds ``point.json`` and one Parquet file a frame. A point is written to a
+temporary folder beside it and renamed, so it is whole or absent under any kill, and the first of several concurrent
+writers wins. ``point.json`` carries a checksum of every file and of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from landscape_cli.errors import DamagedPoint
+from landscape_cli.experiment import Measurement
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StoredPoint:
+    """One point read back."""
+
+    frames: dict[str, pd.DataFrame]
+    arrays: dict[str, np.ndarray]
+    document: dict[str, Any]  # point.json: settings, coordinates, provenance, checksums
+
+
+def key_of(family: str, version: int, settings: Mapping[str, Any]) -> str:
+    """Hash of everything that can change a point's numbers: 32 hex digits."""
+    text = _canonical({"family": family, "version": version, "settings": settings})
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Store:
+    """The results of one output folder, shared by any number of processes."""
+
+    def __init__(self, output_dir: Path) -> None:
+        self.root = output_dir / "results"
+
+    def folder(self, family: str, key: str) -> Path:
+        """Where a point is, whether or not it is there."""
+        return self.root / family / key
+
+    def has(self, family: str, key: str, parameters: bool = False) -> bool:
+        """Whether the point is stored (not whether it is undamaged), with its trained parameters if asked."""
+        folder = self.folder(family, key)
+        return (folder / "point.json").is_file() and (not parameters or (folder / "parameters.safetensors").is_file())
+
+    def read(self, family: str, key: str) -> StoredPoint:
+        """Read a point and check every byte of it.
+
+        Raises
+        ------
+        DamagedPoint
+            If a file is missing, altered or unreadable.
+        """
+        folder = self.folder(family, key)
+        try:
+            document = json.loads((folder / "point.json").read_text())
+            if document.pop("checksum") != _digest(_canonical(document).encode()):
+                raise DamagedPoint(f"{folder / 'point.json'}: does not match its checksum")
+            for name, digest in document["files"].items():
+                if _digest((folder / name).read_bytes()) != digest:
+                    raise DamagedPoint(f"{folder / name}: does not match its checksum")
+            frames = {p.stem: pd.read_parquet(p) for p in sorted(folder.glob("*.parquet"))}
+            arrays = {p.stem: np.load(p, allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedPoint(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
+        return StoredPoint(frames, arrays, document)
+
+    def write(self, family: str, key: str, measurement: Measurement, document: Mapping[str, Any]) -> None:
+        """Write a point, whole or not at all; if another process has stored it meanwhile, theirs stays.
+
+        Parameters
+        ----------
+        document
+            Settings, coordinates and provenance, for ``point.json``.
+        """
+        final = self.folder(family, key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        draft = final.parent / f".draft-{owner}"
+        draft.mkdir()
+        try:
+            for name, frame in measurement.frames.items():
+                frame.to_parquet(draft / f"{name}.parquet", index=False)
+            for name, array in measurement.arrays.items():
+                np.save(draft / f"{name}.npy", array, allow_pickle=False)
+            if measurement.parameters:
+                from safetensors.torch import save_file
+
+                tensors = {k: v.detach().cpu().contiguous() for k, v in measurement.parameters.items()}
+                save_file(tensors, draft / "parameters.safetensors")
+            files = {p.name: _digest(p.read_bytes()) for p in sorted(draft.iterdir())}
+            whole = {"format": FORMAT, "family": family, "key": key, **document, "files": files}
+            whole["checksum"] = _digest(_canonical(whole).encode())
+            (draft / "point.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False))
+            for path in draft.iterdir():
+                _sync(path)
+            if final.exists() and self._superseded(family, key, measurement):
+                self.discard(family, key)
+            try:
+                draft.rename(final)
+            except OSError:
+                if not self.has(family, key):
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        _sync(final.parent)
+
+    def discard(self, family: str, key: str) -> None:
+        """Remove a stored point, in one step as others see it."""
+        grave = self.root / family / f".draft-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        try:
+            self.folder(family, key).rename(grave)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def clear_drafts(self, family: str) -> None:
+        """Remove what killed processes of this host left behind."""
+        for draft in (self.root / family).glob(f".draft-{socket.gethostname()}-*"):
+            pid = int(draft.name.removeprefix(f".draft-{socket.gethostname()}-").split("-")[0])
+            if not _alive(pid):
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def documents(self, family: str) -> Iterator[dict[str, Any]]:
+        """Read the ``point.json`` of every stored point of a family; unreadable ones are passed over."""
+        for path in sorted((self.root / family).glob("*/point.json")):
+            try:
+                yield json.loads(path.read_text())
+            except (OSError, ValueError):
+                continue
+
+    def _superseded(self, family: str, key: str, measurement: Measurement) -> bool:
+        """Whether the stored point is damaged, or lacks parameters that the new one has."""
+        if measurement.parameters and not self.has(family, key, parameters=True):
+            return True
+        try:
+            self.read(family, key)
+        except DamagedPoint:
+            return True
+        return False
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

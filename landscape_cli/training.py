@@ -1,0 +1,122 @@
+"""Training to θ̂: several seeds of one grid point at once, each as it would be alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from landscape_cli.errors import MeasurementFailed
+from landscape_cli.models import Parameters, StackedModel
+from landscape_cli.rng import generator
+
+
+def fit(
+    model: StackedModel,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    seeds: Sequence[int],
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    stream: str = "",
+    start: Parameters | None = None,
+    rows: torch.Tensor | None = None,
+    progress: Any = None,
+) -> Parameters:
+    """Minimise the mean cross-entropy with Adam on minibatches, all seeds in one pass.
+
+    Every seed has its own initialisation and its own order of minibatches in every epoch, drawn from its own
+    generators; the last, smaller minibatch of an epoch is used too.
+
+    Parameters
+    ----------
+    x
+        Objects, shape (N, …), shared by all seeds.
+    y
+        Class indices, shape (N,).
+    stream
+        The grid point's label: it separates the random streams of different points.
+    start
+        Parameters to start from, instead of an initialisation.
+    rows
+        Which objects each seed trains on, shape (S, n); None: all N.
+    progress
+        Like tqdm: called with the range of epochs.
+
+    Returns
+    -------
+    Trained parameters, name -> (S, …).
+
+    Raises
+    ------
+    MeasurementFailed
+        If a parameter is not finite at the end.
+    """
+    device = x.device
+    if start is None:
+        start = model.initialise([generator(seed, "initialisation", stream) for seed in seeds])
+    parameters = {name: tensor.detach().clone().to(device) for name, tensor in start.items()}
+    optimiser = torch.optim.Adam(parameters.values(), lr=learning_rate, fused=True)
+    orders = [generator(seed, "minibatches", stream) for seed in seeds]
+    flat, epoch_range, size = x.reshape(len(x), -1), range(epochs), len(x) if rows is None else rows.shape[1]
+    with torch.no_grad():
+        for _ in progress(epoch_range, desc="epochs") if progress else epoch_range:
+            order = torch.stack([torch.randperm(size, generator=g) for g in orders]).to(device)
+            if rows is not None:
+                order = rows.gather(1, order)
+            for index in order.split(batch_size, dim=1):
+                batch = flat.index_select(0, index.reshape(-1)).view(*index.shape, *x.shape[1:])
+                gradients = model.gradients(parameters, batch, y[index])
+                for name, tensor in parameters.items():
+                    tensor.grad = gradients[name]
+                optimiser.step()
+    for tensor in parameters.values():
+        tensor.grad = None
+    broken = [
+        seed
+        for s, seed in enumerate(seeds)
+        if not all(bool(tensor[s].isfinite().all()) for tensor in parameters.values())
+    ]
+    if broken:
+        raise MeasurementFailed(
+            f"training diverged: parameters are not finite for seeds {broken}; try a smaller training.learning_rate"
+        )
+    return parameters
+
+
+@torch.no_grad()
+def descend(
+    model: StackedModel, parameters: Parameters, x: torch.Tensor, y: torch.Tensor, *, steps: int, learning_rate: float
+) -> Parameters:
+    """Plain gradient descent on all objects: deterministic, and continuous in the data.
+
+    Parameters
+    ----------
+    x, y
+        Each seed's own objects, shape (S, N, …), and class indices, shape (S, N).
+
+    Returns
+    -------
+    New parameters, name -> (S, …).
+
+    Raises
+    ------
+    MeasurementFailed
+        If a parameter is not finite at the end: the step is too large for the sharpness.
+    """
+    parameters = {name: tensor.clone() for name, tensor in parameters.items()}
+    for _ in range(steps):
+        for name, gradient in model.gradients(parameters, x, y).items():
+            parameters[name] -= learning_rate * gradient
+    if not all(bool(tensor.isfinite().all()) for tensor in parameters.values()):
+        raise MeasurementFailed(f"gradient descent diverged; try a smaller learning rate than {learning_rate:g}")
+    return parameters
+
+
+def distance(first: Parameters, second: Parameters) -> torch.Tensor:
+    """Euclidean distance of two parameter vectors, one a seed: shape (S,), float64."""
+    squares = [(first[name].cpu().double() - second[name].cpu().double()).square().flatten(1).sum(1) for name in first]
+    return torch.stack(squares).sum(dim=0).sqrt()
