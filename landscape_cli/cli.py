@@ -51,15 +51,15 @@ def dispatch(words: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         return _say(error, error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if debug:
             traceback.print_exc()
         return _say(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
         return _say("stopped", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         if debug:
             traceback.print_exc()

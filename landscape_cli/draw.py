@@ -114,10 +114,11 @@ def describe(plan: Plan, results: Results) -> str:
             f"{plan.config.seeds} seeds, {training.epochs} epochs of Adam {training.learning_rate:g}, "
             f"batches of {training.batch_size}"
         )
-    parts.append(f"profile {results.profile}")
+    if parts:
+        parts.append(f"profile {results.profile}")
     if results.missing:
         parts.append(f"MISSING {len(results.missing)} of {len(results.missing) + len(results.points)} points")
-    return "; ".join(parts) + "."
+    return "; ".join(parts) + "." if parts else ""
 
 
 def _describe_data(name: str, count: int, source: Source | None) -> str:

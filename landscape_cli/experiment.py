@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -51,8 +51,14 @@ class Point:
         return json.loads(self.settings_json)
 
     @property
+    def stream(self) -> str:
+        """What the random streams of this point depend on, beside seed and purpose: data set and model."""
+        settings = self.settings
+        return json.dumps([settings.get("dataset", {}).get("name"), settings.get("model")], sort_keys=True)
+
+    @property
     def label(self) -> str:
-        """Short name, for messages and for the random streams: ``hidden_size=16, num_layers=5``."""
+        """Short name for messages: ``hidden_size=16, num_layers=5``."""
         return ", ".join(f"{name}={value}" for name, value in self.coordinates.items()) or "single"
 
 
@@ -93,7 +99,8 @@ class Figure:
 
     name: str  # file name without suffix
     drawing: Drawing
-    caption: str
+    caption: str  # goes into the file's metadata
+    note: str = ""  # what a reader of the picture alone must know; goes into the small print
 
 
 @dataclass(frozen=True)
@@ -124,15 +131,44 @@ class Verdict:
     note: str = ""
 
 
+@dataclass
+class NoOptions:
+    """For experiments whose config node ``measure`` is empty."""
+
+
 class Experiment(ABC):
     """One family of experiments; a YAML file in ``conf/experiment`` makes one experiment of it."""
 
-    Options: ClassVar[type]  # dataclass of the config node ``measure``
-    uses: ClassVar[frozenset[str]] = frozenset()  # config nodes needed: dataset, model, training
+    Options: ClassVar[type] = NoOptions  # dataclass of the config node ``measure``
+    uses: ClassVar[frozenset[str]] = frozenset()  # config nodes needed: dataset, model, training, seeds
     version: ClassVar[int] = 1  # raised when ``measure`` changes its numbers: stored points are then measured again
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def settings(self, dataset: str | None = None, **model: Any) -> dict[str, Any]:
+        """Return a point's settings: every node of the configuration that can change its numbers.
+
+        Parameters
+        ----------
+        dataset
+            Name of another data set than the configured one.
+        model
+            Fields of the model that this point changes.
+        """
+        config = self.config
+        settings = {"measure": asdict(config.measure)}
+        if "dataset" in self.uses:
+            wanted = config.dataset
+            sizes = {"train_size": wanted.train_size, "max_size": wanted.max_size}
+            settings["dataset"] = {"name": dataset or wanted.name, **sizes}
+        if "model" in self.uses:
+            settings["model"] = {**asdict(config.model), **model}
+        if "training" in self.uses:
+            settings["training"] = asdict(config.training)
+        if "seeds" in self.uses:
+            settings["seeds"] = list(range(config.seed, config.seed + config.seeds))
+        return settings
 
     @abstractmethod
     def points(self) -> list[Point]:

@@ -40,11 +40,25 @@ def catalogue() -> tuple[Item, ...]:
 @cache
 def shipped() -> dict[str, str]:
     """Names and titles of the experiments that are built."""
-    found = {}
-    for path in sorted((config_folder() / "experiment").glob("*.yaml")):
-        title = re.search(r"^title: *(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-        found[path.stem] = title.group(1).strip("\"'") if title else ""
-    return found
+    return {name: _line(text, r"^title: *(.+)$") for name, text in _texts().items()}
+
+
+@cache
+def _texts() -> dict[str, str]:
+    paths = sorted((config_folder() / "experiment").glob("*.yaml"))
+    return {path.stem: path.read_text(encoding="utf-8") for path in paths}
+
+
+def _line(text: str, pattern: str) -> str:
+    found = re.search(pattern, text, re.MULTILINE)
+    return found.group(1).strip("\"'") if found else ""
+
+
+def _data(name: str) -> str:
+    """The data sets of an experiment: its grid's, else its own."""
+    text = _texts()[name]
+    several = _line(text, r"^  dataset: *\[(.+)\]")
+    return several or _line(text, r"override /dataset: *(\S+)") or "no data"
 
 
 def items_of(experiment: str) -> list[Item]:
@@ -57,7 +71,7 @@ def list_experiments() -> int:
     width = max(map(len, shipped()))
     for name, title in shipped().items():
         made = ", ".join(item.name for item in items_of(name)) or "beyond the thesis"
-        print(f"{name:<{width}}  {_state(name):<22}  {made}: {title}")
+        print(f"{name:<{width}}  {_state(name):<22}  {made}: {title} [{_data(name)}]")
     missing: dict[str, list[str]] = {}
     for item in catalogue():
         for name in item.experiments:

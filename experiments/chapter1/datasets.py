@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pandas as pd
 
@@ -22,15 +21,9 @@ from landscape_cli.experiment import (
 )
 
 
-@dataclass
-class DatasetsOptions:
-    """Nothing to set."""
-
-
 class Datasets(Experiment):
     """Opens every data set and reports what is in it, beside what the thesis says of it."""
 
-    Options = DatasetsOptions
     uses = frozenset({"dataset"})
 
     def points(self) -> list[Point]:

@@ -53,7 +53,7 @@ class FullyConnected(LossDifference):
 
         curves = alive(results)
         published = self._published(results)
-        datasets = list(dict.fromkeys(curves["dataset"]))
+        datasets = list(curves["dataset"].unique())
         drawing, panels = new_figure(len(datasets), len(self.axes), FULL_WIDTH, 3.1)
         labels = []
         for row, dataset in zip(panels, datasets, strict=True):
@@ -78,23 +78,12 @@ class FullyConnected(LossDifference):
         handles = [plt.Line2D([], [], color="0.2", label=label, **look) for label, look in styles.items()]
         drawing.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         dead = dead_networks(results, SYMBOLS)
-        dead_note = f" All ReLUs died, left out: {'; '.join(dead)}." if dead else ""
-        if dead:
-            panels[0, 0].text(
-                0.98,
-                0.98,
-                "\n".join(["all ReLUs died, left out:", *dead]),
-                transform=panels[0, 0].transAxes,
-                ha="right",
-                va="top",
-                fontsize=6,
-                color="0.35",
-            )
+        note = f"All ReLUs died, left out of the means: {'; '.join(dead)}." if dead else ""
         drawing.draw_without_rendering()
         for ax, (ends, texts, colours, k) in labels:
             end_labels(ax, ends, texts, colours, k)
         caption = "Absolute loss difference against the sample size, classification of raw pixels. One panel an axis."
-        yield Figure(self._name("fig"), drawing, caption + dead_note)
+        yield Figure(self._name("fig"), drawing, caption, note)
         if self.config.sweep == "full" and len(self.axes) == 2:
             yield from self._heat_maps(curves, results, datasets)
 
@@ -130,7 +119,7 @@ class FullyConnected(LossDifference):
         dead = dead_networks(results, SYMBOLS)
         note = f"without dead networks: {'; '.join(dead)}" if dead else ""
         several = curves["dataset"].nunique() > 1
-        for dataset in dict.fromkeys(curves["dataset"]):
+        for dataset in curves["dataset"].unique():
             own = curves[curves["dataset"] == dataset]
             prefix = f"{dataset}: " if several else ""
             ends = end_values(own, self.axes, PUBLISHED_K if published is not None else None)
@@ -172,7 +161,7 @@ class FullyConnected(LossDifference):
         colours = ordered_colours(len(values))
         last = int(chosen["k"].max())
         k = thinned(last) + 1
-        drawn = chosen[chosen["k"].isin(k)]
+        drawn = chosen.loc[chosen["k"].isin(k), ["seed", "k", axis, "ema", "difference", "closed_form"]]
         ends = []
         for value, colour, line_style in zip(values, colours, itertools.cycle(LINE_STYLES), strict=False):
             own = drawn[drawn[axis] == value].pivot(index="seed", columns="k")

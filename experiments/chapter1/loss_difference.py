@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -41,11 +40,11 @@ class LossDifference(Experiment):
     """
 
     Options = LossDifferenceOptions
-    uses = frozenset({"dataset", "model", "training"})
+    uses = frozenset({"dataset", "model", "training", "seeds"})
 
     def points(self) -> list[Point]:
         """One point a data set and network; with ``sweep=cross`` one axis varies at a time."""
-        config, model = self.config, asdict(self.config.model)
+        config = self.config
         axes = {axis: values for axis, values in config.grid.items() if axis != "dataset"}
         if config.sweep == "full":
             chosen = [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
@@ -54,19 +53,8 @@ class LossDifference(Experiment):
         points = []
         for name in config.grid.get("dataset", [config.dataset.name]):
             for change in chosen:
-                network = {**model, **change}
-                settings = {
-                    "dataset": {
-                        "name": name,
-                        "train_size": config.dataset.train_size,
-                        "max_size": config.dataset.max_size,
-                    },
-                    "model": network,
-                    "training": asdict(config.training),
-                    "measure": asdict(config.measure),
-                    "seeds": list(range(config.seed, config.seed + config.seeds)),
-                }
-                points.append(Point.of({"dataset": name, **{axis: network[axis] for axis in axes}}, settings))
+                settings = self.settings(name, **change)
+                points.append(Point.of({"dataset": name, **{a: settings["model"][a] for a in axes}}, settings))
         return list(dict.fromkeys(points))
 
     def measure(self, point: Point, context: Context) -> Measurement:
@@ -84,14 +72,13 @@ class LossDifference(Experiment):
 
         settings, data = point.settings, context.images()
         seeds, options = settings["seeds"], settings["measure"]
-        stream = json.dumps([settings["dataset"]["name"], settings["model"]], sort_keys=True)
         model = build_model(settings["model"], data.source.shape, data.source.classes)
         parameters = fit(
             model,
             data.x_train,
             data.y_train,
             seeds=seeds,
-            stream=stream,
+            stream=point.stream,
             progress=context.progress,
             **settings["training"],
         )
@@ -99,7 +86,9 @@ class LossDifference(Experiment):
         test = object_losses(model, parameters, data.x_test, data.y_test) if len(data.x_test) else None
         curves = []
         for s, seed in enumerate(seeds):
-            curve = loss_differences(train.losses[s], options["permutations"], generator(seed, "orderings", stream))
+            curve = loss_differences(
+                train.losses[s], options["permutations"], generator(seed, "orderings", point.stream)
+            )
             columns = {
                 "difference": curve.mean,
                 "standard_error": curve.standard_error,
@@ -141,10 +130,12 @@ class LossDifference(Experiment):
 
 def alive(results: Results) -> pd.DataFrame:
     """The curves of the networks that did not die."""
-    networks = results.frames["networks"]
-    keys = [c for c in networks.columns if c in results.frames["curves"].columns]
-    merged = results.frames["curves"].merge(networks[[*keys, "dead"]], on=keys, how="left", validate="many_to_one")
-    return merged[~merged["dead"]].drop(columns="dead")
+    curves, networks = results.frames["curves"], results.frames["networks"]
+    keys = [column for column in networks.columns if column in curves.columns]
+    keep = np.ones(len(curves), dtype=bool)
+    for _, dead in networks.loc[networks["dead"], keys].iterrows():
+        keep &= ~np.logical_and.reduce([curves[key] == dead[key] for key in keys])
+    return curves[keep]
 
 
 def dead_networks(results: Results, symbols: Mapping[str, str]) -> list[str]:

@@ -13,9 +13,8 @@ The thesis does not say which quantity its figure shows. Drawn here:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -43,20 +42,11 @@ class MinimumDrift(Experiment):
     """Gradient norms at the final minimum, and the way from minimum to minimum as the sample grows."""
 
     Options = MinimumDriftOptions
-    uses = frozenset({"dataset", "model", "training"})
+    uses = frozenset({"dataset", "model", "training", "seeds"})
 
     def points(self) -> list[Point]:
         """One point: a data set and a network, all seeds together."""
-        config = self.config
-        dataset = asdict(config.dataset)
-        settings = {
-            "dataset": {name: dataset[name] for name in ("name", "train_size", "max_size")},
-            "model": asdict(config.model),
-            "training": asdict(config.training),
-            "measure": asdict(config.measure),
-            "seeds": list(range(config.seed, config.seed + config.seeds)),
-        }
-        return [Point.of({"dataset": config.dataset.name}, settings)]
+        return [Point.of({"dataset": self.config.dataset.name}, self.settings())]
 
     def measure(self, point: Point, context: Context) -> Measurement:
         """Frames ``gradients`` (a row a seed, ordering and k), ``expected`` and ``drift`` (a row a seed and k)."""
@@ -69,7 +59,7 @@ class MinimumDrift(Experiment):
 
         settings, data = point.settings, context.images()
         seeds, options = settings["seeds"], settings["measure"]
-        stream = json.dumps([settings["dataset"]["name"], settings["model"]], sort_keys=True)
+        stream = point.stream
         model = build_model(settings["model"], data.source.shape, data.source.classes)
         x, y, m = data.x_train, data.y_train, len(data.x_train)
         training = settings["training"]
@@ -169,6 +159,8 @@ class MinimumDrift(Experiment):
         drift = results.frames["drift"]
         for column, name in (("way", "distance of minima"), ("effect", "effect of the new object")):
             tested[name] = drift.pivot(index="seed", columns="k", values=column)
+        at_end = norms.iloc[:, -1].mean()
+        notes = {"gradient norm": f"at k = m it is {at_end:.2g} nats, where a minimum has 0"}
         for name, values in tested.items():
             slope = mean_interval(log_log_slope(values.columns.to_numpy(), values.to_numpy()))
             yield Verdict(
@@ -179,6 +171,7 @@ class MinimumDrift(Experiment):
                 effect=slope.mean,
                 low=slope.low,
                 high=slope.high,
+                note=notes.get(name, ""),
             )
 
 

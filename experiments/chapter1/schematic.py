@@ -32,11 +32,11 @@ class SchematicLossChange(Experiment):
 
     def points(self) -> list[Point]:
         """One point: there is nothing to vary."""
-        return [Point.of({}, {"samples": self.config.measure.samples})]
+        return [Point.of({}, self.settings())]
 
     def measure(self, point: Point, context: Context) -> Measurement:
         """Frames ``curves`` and ``minima`` (the true ones, from the roots of the derivatives)."""
-        w = np.linspace(*SHOWN, point.settings["samples"])
+        w = np.linspace(*SHOWN, point.settings["measure"]["samples"])
         rows = []
         for name, curve in (("L_k", L_K), ("L_k+1", L_K1)):
             roots = curve.deriv().roots()
@@ -68,8 +68,5 @@ class SchematicLossChange(Experiment):
         ax.set_ylabel("loss")
         ax.legend(loc="upper right")
         at = " and ".join(f"{w:.3f}" for w in minima["w"])
-        caption = (
-            f"How the loss changes when an object is added. The minima of the two curves drawn are at w = {at}; "
-            f"the thesis marks w* = {MARKED} for both."
-        )
-        yield Figure("fig_1_1_schematic_loss_change", drawing, caption)
+        note = f"Illustration. The minima of the curves drawn are at w = {at}; the thesis marks {MARKED} for both."
+        yield Figure("fig_1_1_schematic_loss_change", drawing, "How the loss changes when an object is added.", note)

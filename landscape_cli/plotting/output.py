@@ -11,12 +11,6 @@ import pandas as pd
 
 from landscape_cli.experiment import Figure, Table
 
-_TIMELESS = {
-    "pdf": {"CreationDate": None, "ModDate": None},
-    "svg": {"Date": None},
-    "png": {"Software": None},
-}
-
 
 def save_figure(figure: Figure, folder: Path, formats: Sequence[str], dpi: int, note: str) -> list[Path]:
     """Write one figure in every format, with `note` (data set, sizes, profile) in small print below it."""
@@ -24,7 +18,9 @@ def save_figure(figure: Figure, folder: Path, formats: Sequence[str], dpi: int, 
 
     folder.mkdir(parents=True, exist_ok=True)
     width = figure.drawing.get_size_inches()[0]
-    figure.drawing.supxlabel(textwrap.fill(note, int(width * 24)), fontsize=5.5, color="0.35", x=0.01, ha="left")
+    small_print = f"{figure.note} {note}".strip()
+    wrapped = textwrap.fill(small_print, int(width * 22))
+    figure.drawing.supxlabel(wrapped, fontsize=6, color="0.35", x=0.01, ha="left", linespacing=1.4)
     figure.drawing.draw_without_rendering()
     figure.drawing.set_layout_engine("none")  # laid out once, not again for each format
     paths = [folder / f"{figure.name}.{suffix}" for suffix in formats]
@@ -32,7 +28,7 @@ def save_figure(figure: Figure, folder: Path, formats: Sequence[str], dpi: int, 
         _whole(
             path,
             lambda draft, kind=path.suffix[1:]: figure.drawing.savefig(
-                draft, format=kind, dpi=dpi, metadata=_TIMELESS[kind]
+                draft, format=kind, dpi=dpi, metadata=_metadata(kind, f"{figure.caption} {small_print}")
             ),
         )
     plt.close(figure.drawing)
@@ -121,6 +117,13 @@ _LATEX = {
 
 def _escape(text: object) -> str:
     return "".join(_LATEX.get(c, c) for c in str(text))
+
+
+def _metadata(kind: str, text: str) -> dict[str, str | None]:
+    """Caption and small print, and nothing that differs from one run to the next."""
+    if kind == "pdf":
+        return {"Subject": text, "CreationDate": None, "ModDate": None}
+    return {"Description": text, "Date": None} if kind == "svg" else {"Description": text, "Software": None}
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,0 +1,77 @@
+"""The README's example works when pasted, and its commands exist."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from landscape_cli import cli, composing, config_path, jobs, listing
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def _block(language: str) -> str:
+    return re.search(rf"```{language}\n(.*?)```", README, re.DOTALL).group(1)
+
+
+@pytest.fixture
+def pasted(tmp_path, monkeypatch):
+    """A copy of conf/ and of the package of experiments with the example in it."""
+    conf = tmp_path / "conf"
+    shutil.copytree(config_path.config_folder(), conf)
+    (conf / "experiment" / "loss_share.yaml").write_text(_block("yaml"))
+    package = tmp_path / "beyond"
+    package.mkdir()
+    (package / "loss_share.py").write_text(_block("python"))
+    for module in (composing, jobs, listing):
+        monkeypatch.setattr(module, "config_folder", lambda: conf)
+    import experiments
+
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    monkeypatch.setenv("LANDSCAPE_OUTPUTS", str(tmp_path / "outputs"))
+    yield tmp_path / "outputs"
+    for name in [n for n in sys.modules if n.startswith("experiments.beyond")]:
+        del sys.modules[name]
+    for cached in (listing.shipped, listing._texts):
+        cached.cache_clear()
+
+
+def test_example_runs_when_pasted(pasted, capsys):
+    listing.shipped.cache_clear()
+    listing._texts.cache_clear()
+    assert cli.dispatch(["run", "experiment=loss_share", "training.epochs=2", "seeds=2"]) == 0
+    assert "2 points: 0 stored, 2 to measure" in capsys.readouterr().out
+    drawn = list(pasted.glob("figures/*/loss_share.png"))
+    assert len(drawn) == 1
+    assert drawn[0].stat().st_size > 5000
+
+
+def test_example_is_short():
+    assert len(_block("python").splitlines()) <= 31
+    assert len(_block("yaml").splitlines()) <= 11
+
+
+def test_first_commands_are_make_targets():
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    commands = re.findall(r"^make ([a-z-]+)", README, re.MULTILINE)
+    assert commands[:2] == ["quickstart", "test"]
+    for target in set(re.findall(r"make ([a-z]+(?:-[a-z]+)*)", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_files_it_names_exist():
+    for path in re.findall(r"\]\(([^)]+)\)", README):
+        assert (Path(__file__).parents[1] / path).is_file(), path
+
+
+def test_subcommands_it_names_exist(capsys):
+    for command in set(re.findall(r"^landscape ([a-z]+)", README, re.MULTILINE)):
+        if command != "run":
+            with pytest.raises(SystemExit) as stop:
+                cli.dispatch([command, "--help"])
+            assert stop.value.code == 0
+    assert cli.dispatch(["run", "--help"]) == 0
+    for key in ("experiment=", "profile=", "shard.count", "--dry-run", "sweep=full"):
+        assert key in capsys.readouterr().out or key in cli.RUN_HELP
