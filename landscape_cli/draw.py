@@ -40,6 +40,8 @@ def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]
     variant = variant_name(config.profile.name, overrides)
     note = describe(plan, results)
     failures, paths = [], []
+    if note:
+        print("  " + note)
 
     def attempt(what: str, make: object) -> None:
         try:

@@ -141,6 +141,7 @@ class Experiment(ABC):
 
     Options: ClassVar[type] = NoOptions  # dataclass of the config node ``measure``
     uses: ClassVar[frozenset[str]] = frozenset()  # config nodes needed: dataset, model, training, seeds
+    threads: ClassVar[int | None] = None  # of the CPU where ``threads`` is not configured; None: torch's choice
     version: ClassVar[int] = 1  # raised when ``measure`` changes its numbers: stored points are then measured again
 
     def __init__(self, config: Config) -> None:

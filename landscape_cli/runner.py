@@ -116,8 +116,9 @@ def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
 
     config = plan.config
     device = _device(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    threads = config.threads or plan.experiment.threads
+    if threads:
+        torch.set_num_threads(threads)
     folder = _run_folder(config)
     images: dict[tuple, object] = {}
     failures = []

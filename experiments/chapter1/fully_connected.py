@@ -32,6 +32,7 @@ TRENDS = (
     ("num_layers", 1, "adding more layers leads to a larger loss difference"),
     ("hidden_size", -1, "a larger hidden size leads to a smaller loss difference"),
 )
+PUBLISHED_DATASET = "mnist"
 PUBLISHED_OBJECTS = 10000  # objects and last k of the published curves
 PUBLISHED_K = 9990
 TOLERANCE = 0.3  # of an end value, for hidden sizes from 8 on
@@ -243,9 +244,9 @@ class FullyConnected(LossDifference):
         )
 
     def _published(self, results: Results) -> pd.DataFrame | None:
-        """The published curves, if these results have their number of objects and both axes."""
-        sizes = {point.settings["dataset"]["objects"] for point in results.points}
-        if sizes != {PUBLISHED_OBJECTS} or set(self.axes) != set(SYMBOLS):
+        """The published curves, if these results have their data set, number of objects and axes."""
+        used = {(p.settings["dataset"]["name"], p.settings["dataset"]["objects"]) for p in results.points}
+        if used != {(PUBLISHED_DATASET, PUBLISHED_OBJECTS)} or set(self.axes) != set(SYMBOLS):
             return None
         return published_curves(self.config.name)
 
