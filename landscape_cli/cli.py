@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from landscape_cli import __version__
-from landscape_cli.errors import LandscapeError
+from landscape_cli.errors import INTERRUPTED, close_output, say
 
 RUN_HELP = """\
 usage: landscape run [experiment=NAME] [key=value …] [--dry-run] [--debug]
@@ -41,34 +40,20 @@ def dispatch(words: Sequence[str]) -> int:
         from landscape_cli.completion import complete
 
         return complete(words[1:])
-    debug = "--debug" in words
     try:
         if words[:1] == ["run"]:
             return _run(words[1:])
         arguments = _parser().parse_args(words)
         return arguments.command(arguments)
-    except LandscapeError as error:
-        if debug:
-            traceback.print_exc()
-        return _say(error, error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        if debug:
-            traceback.print_exc()
-        return _say(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+        return close_output()
     except KeyboardInterrupt:
-        return _say("stopped", 130)
+        print("landscape: stopped", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
-        if debug:
+        if "--debug" in words:
             traceback.print_exc()
-        return _say(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1)
-
-
-def _say(message: object, code: int) -> int:
-    print(f"landscape: {' '.join(str(message).split())}", file=sys.stderr)
-    return code
+        return say(error)
 
 
 def _parser() -> argparse.ArgumentParser:

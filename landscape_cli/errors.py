@@ -1,5 +1,12 @@
 """Expected errors: one line for the user (what, where, what to do) and an exit code."""
 
+from __future__ import annotations
+
+import os
+import sys
+
+INTERRUPTED = 130  # exit code after Ctrl-C
+
 
 class LandscapeError(Exception):
     """An expected error, printed as one line; a traceback only with ``--debug``."""
@@ -31,3 +38,21 @@ class MeasurementFailed(LandscapeError):
 
 class DamagedPoint(LandscapeError):
     """A stored point does not match its checksums."""
+
+
+def say(error: Exception) -> int:
+    """Print an error as one line on stderr and return its exit code."""
+    if isinstance(error, LandscapeError):
+        text, code = str(error), error.exit_code
+    elif isinstance(error, OSError) and error.strerror:
+        text, code = f"{error.filename or 'input or output'}: {error.strerror}", 1
+    else:
+        text, code = f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1
+    print(f"landscape: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def close_output() -> int:
+    """Go quiet when the reader of our output has gone (``| head``), and return the exit code for it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from landscape_cli.composing import check_overrides, translated
 from landscape_cli.config import prepare
 from landscape_cli.config_path import config_folder
-from landscape_cli.errors import BadInput, LandscapeError
+from landscape_cli.errors import INTERRUPTED, BadInput, close_output, say
+from landscape_cli.provenance import remember_command
 
 FLAGS = {"--dry-run": "dry_run=true", "--debug": "debug=true"}
 
@@ -27,6 +28,7 @@ def run_jobs(words: list[str]) -> int:
     -------
     The job's exit code; of a sweep, 130 if a job was stopped, else that of the failed jobs if they agree, else 1.
     """
+    remember_command(["run", *words])
     words = [FLAGS.get(word, word) for word in words]
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     check_overrides(overrides)
@@ -36,29 +38,35 @@ def run_jobs(words: list[str]) -> int:
     _codes.clear()
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(_job)()
+    except KeyboardInterrupt:
+        if INTERRUPTED not in _codes:  # else the runner has said what is stored
+            raise
     except HydraException as error:
         raise translated(error, [o for o in overrides if "," not in o]) from error
     except OSError as error:
+        if not error.filename:
+            raise
         raise BadInput(f"output_dir: {error.filename}: cannot be written ({error.strerror})") from error
     failed = {code for code in _codes if code}
-    if 130 in failed:
-        return 130
+    if INTERRUPTED in failed:
+        return INTERRUPTED
     return failed.pop() if len(failed) == 1 else int(bool(failed))
 
 
 def _job(composed: DictConfig) -> None:
-    """One job. Expected errors end here: Hydra would print its own lines around them."""
+    """One job. Errors end here: Hydra would print its own lines around them, and stop a sweep only at its end."""
     from landscape_cli.runner import run
 
     debug = bool(composed.get("debug"))
     overrides = list(HydraConfig.get().overrides.task)
     try:
         code = run(prepare(composed, overrides), overrides)
-    except LandscapeError as error:
+    except BrokenPipeError:
+        code = close_output()
+    except Exception as error:  # of any job of a sweep: the others are to go on
         if debug:
             raise
-        print(f"landscape: {error}", file=sys.stderr)
-        code = error.exit_code
+        code = say(error)
     _codes.append(code)
-    if code == 130:
+    if code == INTERRUPTED:  # the jobs that are left are not to be started
         raise KeyboardInterrupt

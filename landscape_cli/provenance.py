@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+COMMAND = "LANDSCAPE_COMMAND"
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "hydra-core", "omegaconf", "matplotlib")
 
 
@@ -40,8 +43,13 @@ def commit() -> str | None:
 
 
 def command() -> str:
-    """Return the command line, as one would type it."""
-    return shlex.join(["landscape", *sys.argv[1:]])
+    """Return the command line, as one would type it; a job that Hydra launched elsewhere has its parent's."""
+    return os.environ.get(COMMAND) or shlex.join(sys.argv)
+
+
+def remember_command(words: Sequence[str]) -> None:
+    """Keep what was typed, before Hydra sees its own version of it."""
+    os.environ[COMMAND] = shlex.join(["landscape", *words])
 
 
 def now() -> str:

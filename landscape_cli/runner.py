@@ -20,12 +20,10 @@ from tqdm import tqdm
 from landscape_cli import provenance
 from landscape_cli.config import Config
 from landscape_cli.draw import draw, write_state
-from landscape_cli.errors import BadInput, DamagedPoint, LandscapeError, MeasurementFailed
+from landscape_cli.errors import INTERRUPTED, BadInput, DamagedPoint, LandscapeError, MeasurementFailed
 from landscape_cli.experiment import Context, Measurement
 from landscape_cli.plan import Located, Plan, make_plan
 from landscape_cli.store import StoredPoint
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
