@@ -16,6 +16,8 @@ from landscape_cli.config import Config, flat_keys, nearest, prepare
 from landscape_cli.config_path import config_folder
 from landscape_cli.errors import BadInput
 
+GROUPS = ("experiment", "dataset", "model", "training", "profile")
+
 # What a user may set of Hydra's own configuration: how jobs are launched and swept. The rest (working folder, logging,
 # output folders) is the runner's, and Hydra itself would take +hydra.anything in silence.
 HYDRA_KEYS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.verbose")
@@ -58,6 +60,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
         raise translated(error, overrides) from error
     for text, override in zip(overrides, parsed, strict=True):
         key = override.key_or_group
+        if key in GROUPS and not override.is_delete() and override.value() is None:
+            raise BadInput(f"{text}: a name is needed, or leave it out")
         allowed = any(key == k or key.startswith((k + ".", k + "/")) for k in HYDRA_KEYS)
         if key.split(".")[0].split("/")[0] == "hydra" and not allowed:
             raise BadInput(f"{text}: this setting of Hydra is fixed here; what can be set: {', '.join(HYDRA_KEYS)}")
@@ -76,17 +80,18 @@ def translated(error: Exception, overrides: Sequence[str]) -> BadInput:
     if isinstance(error, ConfigCompositionException) and found:
         key = found.group(1)
         return BadInput(f"unknown key {key!r}{nearest(key, _known_keys(overrides)) or _near_by_part(key, overrides)}")
+    if message.startswith("Ambiguous value"):
+        return BadInput(f"{_first_line(message)}: -m runs one job for each of several values")
     return BadInput(_first_line(message))
 
 
 def _known_keys(overrides: Sequence[str]) -> list[str]:
     """Every key of the configuration that is left when only the choices of groups are kept."""
-    groups = {"experiment", "dataset", "model", "training", "profile"}
     try:
-        composed = compose([text for text in overrides if text.split("=")[0] in groups])
+        composed = compose([text for text in overrides if text.split("=")[0] in GROUPS])
     except HydraException:
         composed = compose([])
-    return [*flat_keys(OmegaConf.to_container(composed)), *groups]
+    return [*flat_keys(OmegaConf.to_container(composed)), *GROUPS]
 
 
 def _near_by_part(key: str, overrides: Sequence[str]) -> str:

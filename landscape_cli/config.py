@@ -207,6 +207,8 @@ def _merge(schema: type, values: Any, prefix: str) -> Any:
     except OmegaConfBaseException as error:
         key = _join(prefix, error.full_key or "")
         raise BadInput(f"{key or 'configuration'}: {_first_line(error)}") from error
+    except (ValueError, TypeError) as error:  # a plain value where there must be keys
+        raise BadInput(f"{prefix}: {values!r}; allowed: keys of its own, {', '.join(_schema_keys(schema))}") from error
 
 
 def _schema_keys(schema: type) -> list[str]:

@@ -112,15 +112,17 @@ def describe(plan: Plan, results: Results) -> str:
         parts.append(f"in place of {', '.join(wanted)}")
     if "training" in plan.experiment.uses:
         training = plan.config.training
-        parts.append(
-            f"{plan.config.seeds} seeds, {training.epochs} epochs of Adam {training.learning_rate:g}, "
-            f"batches of {training.batch_size}"
-        )
+        seeds, epochs = _count(plan.config.seeds, "seed"), _count(training.epochs, "epoch")
+        parts.append(f"{seeds}, {epochs} of Adam {training.learning_rate:g}, batches of {training.batch_size}")
     if parts:
         parts.append(f"profile {results.profile}")
     if results.missing:
         parts.append(f"MISSING {len(results.missing)} of {len(results.missing) + len(results.points)} points")
     return "; ".join(parts) + "." if parts else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _describe_data(name: str, count: int, source: Source | None) -> str:

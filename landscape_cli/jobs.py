@@ -11,11 +11,22 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from landscape_cli.composing import check_overrides, translated
-from landscape_cli.config import prepare
+from landscape_cli.config import nearest, prepare
 from landscape_cli.config_path import config_folder
 from landscape_cli.errors import INTERRUPTED, BadInput, close_output, say
 from landscape_cli.provenance import remember_command
 
+# Of Hydra's own flags those that make sense here, with the number of words that follow each.
+HYDRA_FLAGS = {
+    "-m": 0,
+    "--multirun": 0,
+    "-c": 1,
+    "--cfg": 1,
+    "-p": 1,
+    "--package": 1,
+    "--resolve": 0,
+    "--hydra-help": 0,
+}
 FLAGS = {"--dry-run": "dry_run=true", "--debug": "debug=true"}
 
 _codes: list[int] = []  # exit codes of this process's jobs: Hydra returns none
@@ -30,7 +41,7 @@ def run_jobs(words: list[str]) -> int:
     """
     remember_command(["run", *words])
     words = [FLAGS.get(word, word) for word in words]
-    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    overrides = _overrides(words)
     check_overrides(overrides)
     sys.argv = ["landscape", *words]
     # Hydra then raises its errors instead of printing them and calling sys.exit.
@@ -51,6 +62,21 @@ def run_jobs(words: list[str]) -> int:
     if INTERRUPTED in failed:
         return INTERRUPTED
     return failed.pop() if len(failed) == 1 else int(bool(failed))
+
+
+def _overrides(words: list[str]) -> list[str]:
+    overrides, skip = [], 0
+    for word in words:
+        if skip:
+            skip -= 1
+        elif word.startswith("-"):
+            if word not in HYDRA_FLAGS:
+                known = [*FLAGS, *HYDRA_FLAGS]
+                raise BadInput(f"unknown option {word}{nearest(word, known)}; known: {', '.join(known)}")
+            skip = HYDRA_FLAGS[word]
+        else:
+            overrides.append(word)
+    return overrides
 
 
 def _job(composed: DictConfig) -> None:

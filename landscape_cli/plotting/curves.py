@@ -55,6 +55,7 @@ def end_labels(ax: Axes, ends: Sequence[float], labels: Sequence[str], colours: 
     for lower, upper in itertools.pairwise(order):
         placed[upper] = max(placed[upper], placed[lower] + gap)
     placed -= np.mean(placed - own)
+    placed += max(0.0, 0.03 - placed.min())  # clear of the labels of the x axis
     for label, colour, start, height in zip(labels, colours, own, placed, strict=True):
         where = {"transform": ax.transAxes, "clip_on": False}
         ax.plot([end + 0.005, end + 0.03], [start, height], color=colour, linewidth=0.5, **where)
