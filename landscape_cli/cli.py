@@ -6,9 +6,10 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from landscape_cli import __version__
-from landscape_cli.errors import INTERRUPTED, close_output, say
+from landscape_cli.errors import INTERRUPTED, BadInput, close_output, say
 
 RUN_HELP = """\
 usage: landscape run [experiment=NAME] [key=value …] [--dry-run] [--debug]
@@ -36,11 +37,11 @@ def main() -> None:
 def dispatch(words: Sequence[str]) -> int:
     """Run one command and return its exit code; expected errors become one line on stderr."""
     words = list(words)
-    if words and words[0] in ("-sc", "--shell-completion"):
-        from landscape_cli.completion import complete
-
-        return complete(words[1:])
     try:
+        if words and words[0] in ("-sc", "--shell-completion"):
+            from landscape_cli.completion import complete
+
+            return complete(words[1:])
         if words[:1] == ["run"]:
             return _run(words[1:])
         arguments = _parser().parse_args(words)
@@ -56,8 +57,13 @@ def dispatch(words: Sequence[str]) -> int:
         return say(error)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (see {self.prog} --help)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="landscape",
         description="How a model's loss surface settles as data grows, how sharp it is, and how much data is enough.",
     )
@@ -69,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=lambda _: _run([]))
 
     figures = commands.add_parser("figures", help="draw from stored results, measuring nothing")
-    figures.add_argument("names", nargs="*", metavar="NAME or key=value", help="experiments and overrides; none: all")
+    names = {"nargs": "*", "default": [], "metavar": "NAME or key=value"}
+    figures.add_argument("names", help="experiments and overrides; none: all", **names)
     figures.add_argument("--chapter", type=int, choices=(1, 2, 3, 4), help="the experiments of one chapter")
     figures.set_defaults(command=_figures)
 
@@ -78,12 +85,13 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("show", help="one experiment: what it does, its grid, its points, its configuration")
     show.add_argument("name", metavar="NAME")
-    show.add_argument("overrides", nargs="*", metavar="key=value")
+    show.add_argument("overrides", nargs="*", default=[], metavar="key=value")
     show.set_defaults(command=_show)
 
     data = commands.add_parser("data", help="data sets: list, fetch, verify, where")
-    data.add_argument("action", choices=("list", "fetch", "verify", "where"))
-    data.add_argument("names", nargs="*", metavar="NAME", help="data sets; none: all")
+    actions = ("list", "fetch", "verify", "where")
+    data.add_argument("action", choices=actions, metavar="|".join(actions))
+    data.add_argument("names", nargs="*", default=[], metavar="NAME", help="data sets; none: all")
     data.set_defaults(command=_data)
 
     doctor = commands.add_parser("doctor", help="versions, devices, data roots: what works here and what does not")

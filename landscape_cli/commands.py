@@ -39,6 +39,9 @@ def figures(words: Sequence[str], chapter: int | None) -> int:
         _check_name(name)
     asked = bool(names)
     names = names or [n for n in shipped() if chapter is None or any(i.chapter == chapter for i in items_of(n))]
+    if not names:
+        print(f"no experiment of chapter {chapter} is built yet (landscape list)", file=sys.stderr)
+        return 1
     incomplete, code = [], 0
     for name in names:
         plan = make_plan(load([f"experiment={name}", *overrides]), from_store=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
+from landscape_cli.data.sets import IMAGE_SETS
+from landscape_cli.errors import BadInput
 from landscape_cli.listing import shipped
 
 COMMANDS = ("run", "figures", "list", "show", "data", "doctor")
@@ -16,16 +19,19 @@ def complete(words: list[str]) -> int:
 
     Hydra takes the first word after the program for an override, so ``run`` is cut out of ``COMP_LINE`` first.
     """
+    if len(words) != 1 or not re.fullmatch(r"(install|uninstall|query)=(bash|fish|zsh)", words[0]):
+        raise BadInput("-sc takes one of install=bash, uninstall=bash, query=bash (or fish, or zsh)")
     line = os.environ.get("COMP_LINE", "")
     typed = line.split()
     finished = line.endswith(" ")
-    query = bool(words) and words[0].startswith("query=")
+    query = words[0].startswith("query=")
     if query and (len(typed) < 2 or (len(typed) == 2 and not finished)):
         _print(COMMANDS, typed[1] if len(typed) == 2 else "")
         return 0
     if query and typed[1] != "run":
         last = "" if finished else typed[-1]
-        choices = {"show": tuple(shipped()), "figures": tuple(shipped()), "data": DATA_ACTIONS}.get(typed[1], ())
+        data = tuple(IMAGE_SETS) if len(typed) + finished > 3 else DATA_ACTIONS
+        choices = {"show": tuple(shipped()), "figures": tuple(shipped()), "data": data}.get(typed[1], ())
         _print(choices, last)
         return 0
     if query and (finished or typed[-1].startswith("experiment=") or "=" not in typed[-1]):

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from landscape_cli.config import Config, flat_keys, nearest, prepare
+from landscape_cli.config import Config, flat_keys, nearest, prepare, unknown_key
 from landscape_cli.config_path import config_folder
 from landscape_cli.errors import BadInput
 
@@ -60,8 +60,11 @@ def check_overrides(overrides: Sequence[str]) -> None:
         raise translated(error, overrides) from error
     for text, override in zip(overrides, parsed, strict=True):
         key = override.key_or_group
-        if key in GROUPS and not override.is_delete() and override.value() is None:
-            raise BadInput(f"{text}: a name is needed, or leave it out")
+        if not key:
+            raise BadInput(f"{text}: cannot be read as key=value (there is no key)")
+        plain = not (override.is_delete() or override.is_sweep_override())
+        if key in GROUPS and plain and not isinstance(override.value(), str):
+            raise BadInput(f"{text}: there is none; valid: {', '.join(_options(key))}")
         allowed = any(key == k or key.startswith((k + ".", k + "/")) for k in HYDRA_KEYS)
         if key.split(".")[0].split("/")[0] == "hydra" and not allowed:
             raise BadInput(f"{text}: this setting of Hydra is fixed here; what can be set: {', '.join(HYDRA_KEYS)}")
@@ -79,7 +82,7 @@ def translated(error: Exception, overrides: Sequence[str]) -> BadInput:
     found = re.search(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and found:
         key = found.group(1)
-        return BadInput(f"unknown key {key!r}{nearest(key, _known_keys(overrides)) or _near_by_part(key, overrides)}")
+        return unknown_key(key, _known_keys(overrides))
     if message.startswith("Ambiguous value"):
         return BadInput(f"{_first_line(message)}: -m runs one job for each of several values")
     return BadInput(_first_line(message))
@@ -94,11 +97,8 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
     return [*flat_keys(OmegaConf.to_container(composed)), *GROUPS]
 
 
-def _near_by_part(key: str, overrides: Sequence[str]) -> str:
-    """For a key that resembles none as a whole: the names at its level."""
-    parent = key.rpartition(".")[0]
-    level = [k for k in _known_keys(overrides) if k.rpartition(".")[0] == parent]
-    return f"; known: {', '.join(sorted(level))}" if level else ""
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
 
 
 def _first_line(message: str) -> str:

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from landscape_cli.errors import BadInput
+from landscape_cli.experiment import Experiment
 
 
 def bounded(default: Any = dataclasses.MISSING, **limits: Any) -> Any:
@@ -117,14 +118,14 @@ class Config:
     grid: dict[str, list[Any]] = field(default_factory=dict)  # axis -> values
     sweep: str = bounded("cross", choices=("cross", "full"))  # one axis at a time, or all combinations
     measure: Any = field(default_factory=dict)  # the family's Options
-    seeds: int = bounded(5, minimum=1)
-    seed: int = bounded(0, minimum=0)
+    seeds: int = bounded(5, minimum=1, maximum=10000)
+    seed: int = bounded(0, minimum=0, maximum=2**31)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     device: str = bounded("auto", pattern=r"auto|cpu|mps|cuda(:\d+)?", allowed="auto, cpu, cuda, cuda:N or mps")
     threads: int | None = bounded(None, minimum=1)
     data: DataConfig = field(default_factory=DataConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
-    output_dir: str = "outputs"
+    output_dir: str = bounded("outputs", pattern=r".+", allowed="a path")
     shard: ShardConfig = field(default_factory=ShardConfig)
     keep_parameters: bool = False
     dry_run: bool = False
@@ -149,17 +150,26 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     try:
         container = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
-        raise BadInput(f"configuration: {_first_line(error)}") from error
+        raise BadInput(f"{error.full_key or 'configuration'}: {_first_line(error)}") from error
     model, measure = container.pop("model", None), container.pop("measure", None) or {}
     config: Config = _merge(Config, container, "")
+    if config.dataset and config.dataset.in_place_of:
+        raise BadInput("dataset.in_place_of: only profile=embedded sets it")
     family = load_class(config.family)
+    if not (isinstance(family, type) and issubclass(family, Experiment)):
+        raise BadInput(
+            f"family: {config.family!r} is not an experiment; allowed: a subclass of {Experiment.__module__}.Experiment"
+        )
     _check_nodes(config, model, family)
     if model is not None:
         config.model = _merge(_model_schema(model), model, "model")
     config.measure = _merge(family.Options, measure, "measure")
     _check_limits(config, "")
+    given = {text.lstrip("+~").split("=")[0] for text in overrides}
+    if "dataset" in config.grid and given & {"dataset", "dataset.name"} and "grid.dataset" not in given:
+        config.grid["dataset"] = [config.dataset.name]
     _check_grid(config)
-    _apply_profile(config, {text.lstrip("+~").split("=")[0] for text in overrides})
+    _apply_profile(config, given)
     return config
 
 
@@ -176,6 +186,16 @@ def load_class(path: str) -> type:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"family: there is no class {path!r} ({error})") from error
+
+
+def unknown_key(key: str, known: Iterable[str]) -> BadInput:
+    """Name an unknown key, the nearest valid ones and, inside a node, all that the node has."""
+    known = list(dict.fromkeys(known))
+    parent = key.rpartition(".")[0]
+    level = [k for k in known if k.rpartition(".")[0] == parent] if parent else []
+    return BadInput(
+        f"unknown key {key!r}{nearest(key, known)}" + (f"; known: {', '.join(sorted(level))}" if level else "")
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -195,20 +215,29 @@ def flat_keys(node: Any, prefix: str = "") -> list[str]:
 
 
 def _merge(schema: type, values: Any, prefix: str) -> Any:
+    if isinstance(values, Mapping):
+        for entry in dataclasses.fields(schema):  # OmegaConf takes any number for a truth value
+            value = values.get(entry.name)
+            if entry.type == "bool" and isinstance(value, int | float) and not isinstance(value, bool):
+                raise BadInput(f"{_join(prefix, entry.name)}: {value!r}; allowed: true or false (Bool)")
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
     except ConfigKeyError as error:
         key = _join(prefix, error.full_key or str(error.key))
-        known = [_join(prefix, name) for name in _schema_keys(schema)]
-        raise BadInput(f"unknown key {key!r}{nearest(key, known) or '; known: ' + ', '.join(known)}") from error
-    except ValidationError as error:
-        key = _join(prefix, error.full_key or "")
-        raise BadInput(f"{key}: {_first_line(error)}") from error
+        raise unknown_key(key, [_join(prefix, name) for name in _schema_keys(schema)]) from error
     except OmegaConfBaseException as error:
-        key = _join(prefix, error.full_key or "")
-        raise BadInput(f"{key or 'configuration'}: {_first_line(error)}") from error
+        raise BadInput(_explained(error, values, prefix)) from error
     except (ValueError, TypeError) as error:  # a plain value where there must be keys
         raise BadInput(f"{prefix}: {values!r}; allowed: keys of its own, {', '.join(_schema_keys(schema))}") from error
+
+
+def _explained(error: OmegaConfBaseException, values: Any, prefix: str) -> str:
+    """Key, value and what OmegaConf says of them, in one line."""
+    reason, value = _first_line(error), values
+    for part in (error.full_key or "").split("."):
+        value = value.get(part) if isinstance(value, Mapping) else value
+    key = _join(prefix, error.full_key or "") or "configuration"
+    return f"{key}: {reason}" if str(value) in reason else f"{key}: {value!r}: {reason}"
 
 
 def _schema_keys(schema: type) -> list[str]:
@@ -270,6 +299,7 @@ def _check_value(value: Any, entry: dataclasses.Field, key: str) -> None:
                 for n, (_, text) in tests.items()
                 if n in limits
             )
+            allowed = f"{allowed} and finite" if allowed and not finite else allowed
             raise BadInput(f"{key}: {item!r}; allowed: {allowed or 'a finite number'}")
 
 
@@ -278,16 +308,24 @@ def _check_grid(config: Config) -> None:
     nodes = {"model": config.model, "measure": config.measure}
     owners = {f.name: (place, f) for place, node in nodes.items() if node for f in dataclasses.fields(node)}
     for axis, values in config.grid.items():
+        if not isinstance(values, list):
+            raise BadInput(f"grid.{axis}: {values!r}; allowed: a list of values")
         if not values:
             raise BadInput(f"grid.{axis}: empty; allowed: a list of one value or more")
         if axis == "dataset":
+            for value in values:
+                if not isinstance(value, str):
+                    raise BadInput(f"grid.dataset: {value!r}; allowed: names of data sets")
             continue
         if axis not in owners:
             raise BadInput(f"grid.{axis}: no such axis{nearest(axis, ['dataset', *owners])}")
         place, entry = owners[axis]
         schema = type(nodes[place])
         for value in values:
-            merged = _merge(schema, {**dataclasses.asdict(nodes[place]), axis: value}, place)
+            try:
+                merged = _merge(schema, {**dataclasses.asdict(nodes[place]), axis: value}, place)
+            except BadInput as error:
+                raise BadInput(f"grid.{axis}: {value!r}: {str(error).partition(': ')[2]}") from error
             _check_value(getattr(merged, axis), entry, f"grid.{axis}")
 
 

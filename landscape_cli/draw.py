@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -19,7 +20,10 @@ from landscape_cli.plan import Plan
 from landscape_cli.store import StoredPoint
 
 # Overrides that cannot change a number: with these alone the output is the experiment's own, not a variant's.
-_INDIFFERENT = ("experiment", "profile", "device", "threads", "output_dir", "data", "plot", "shard", "keep_parameters")
+_INDIFFERENT = (
+    *("experiment", "device", "threads", "output_dir", "data", "plot", "shard", "keep_parameters"),
+    *("dry_run", "debug", "hydra"),
+)
 
 
 def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]) -> list[tuple[str, Exception, Path]]:
@@ -138,9 +142,12 @@ def variant_name(profile: str, overrides: Sequence[str]) -> str:
     parts = [] if profile == "paper" else [profile]
     for text in overrides:
         key = text.lstrip("+~").split("=")[0]
-        if key.split(".")[0].split("/")[0] not in (*_INDIFFERENT, "dry_run", "debug", "hydra"):
+        if key != "profile" and key.split(".")[0].split("/")[0] not in _INDIFFERENT:
             parts.append(text)
-    return re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", ",".join(parts))[:120]
+    name = re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", ",".join(parts))
+    # Different commands stay apart where their names are cut, or differ in what was replaced.
+    exact = name == ",".join(parts) and len(name) <= 100
+    return name if exact else f"{name[:90]}-{hashlib.blake2b(','.join(parts).encode(), digest_size=4).hexdigest()}"
 
 
 def summary(verdict: Verdict) -> str:

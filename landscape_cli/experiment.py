@@ -141,21 +141,22 @@ class Experiment(ABC):
 
     Options: ClassVar[type] = NoOptions  # dataclass of the config node ``measure``
     uses: ClassVar[frozenset[str]] = frozenset()  # config nodes needed: dataset, model, training, seeds
+    min_objects: ClassVar[int] = 1  # of a data set, below which there is nothing to measure
     threads: ClassVar[int | None] = None  # of the CPU where ``threads`` is not configured; None: torch's choice
     version: ClassVar[int] = 1  # raised when ``measure`` changes its numbers: stored points are then measured again
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def settings(self, dataset: str | None = None, **model: Any) -> dict[str, Any]:
+    def settings(self, dataset: str | None = None, **changes: Any) -> dict[str, Any]:
         """Return a point's settings: every node of the configuration that can change its numbers.
 
         Parameters
         ----------
         dataset
             Name of another data set than the configured one.
-        model
-            Fields of the model that this point changes.
+        changes
+            Fields of the model or of the measure that this point changes.
         """
         config = self.config
         settings = {"measure": asdict(config.measure)}
@@ -164,11 +165,13 @@ class Experiment(ABC):
             sizes = {"train_size": wanted.train_size, "max_size": wanted.max_size}
             settings["dataset"] = {"name": dataset or wanted.name, **sizes}
         if "model" in self.uses:
-            settings["model"] = {**asdict(config.model), **model}
+            settings["model"] = asdict(config.model)
         if "training" in self.uses:
             settings["training"] = asdict(config.training)
         if "seeds" in self.uses:
             settings["seeds"] = list(range(config.seed, config.seed + config.seeds))
+        for name, value in changes.items():
+            settings["model" if name in settings.get("model", {}) else "measure"][name] = value
         return settings
 
     @abstractmethod

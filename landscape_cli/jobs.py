@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from landscape_cli.composing import check_overrides, translated
 from landscape_cli.config import nearest, prepare
@@ -43,6 +45,9 @@ def run_jobs(words: list[str]) -> int:
     words = [FLAGS.get(word, word) for word in words]
     overrides = _overrides(words)
     check_overrides(overrides)
+    if "dry_run=true" in overrides:  # Hydra makes a sweep's folder before any job could say no
+        scratch = tempfile.TemporaryDirectory()
+        words.append(f"hydra.sweep.dir={scratch.name}")
     sys.argv = ["landscape", *words]
     # Hydra then raises its errors instead of printing them and calling sys.exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -52,7 +57,7 @@ def run_jobs(words: list[str]) -> int:
     except KeyboardInterrupt:
         if INTERRUPTED not in _codes:  # else the runner has said what is stored
             raise
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise translated(error, [o for o in overrides if "," not in o]) from error
     except OSError as error:
         if not error.filename:
@@ -84,7 +89,8 @@ def _job(composed: DictConfig) -> None:
     from landscape_cli.runner import run
 
     debug = bool(composed.get("debug"))
-    overrides = list(HydraConfig.get().overrides.task)
+    # Unresolved: an override such as output_dir=${nosuch} is text here, and prepare's to refuse.
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     try:
         code = run(prepare(composed, overrides), overrides)
     except BrokenPipeError:

@@ -91,5 +91,5 @@ def _state(name: str) -> str:
     try:
         record = json.loads(path.read_text())
         return f"{record['stored']}/{record['points']} points ({record['profile']})"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "not run here"

@@ -10,7 +10,7 @@ from typing import Any
 from landscape_cli.config import Config, load_class
 from landscape_cli.data.locate import Source, check_train_size, data_roots, locate
 from landscape_cli.data.sets import IMAGE_SETS
-from landscape_cli.errors import DamagedData, LandscapeError, MissingData
+from landscape_cli.errors import BadInput, DamagedData, LandscapeError, MissingData
 from landscape_cli.experiment import Experiment, Point
 from landscape_cli.store import Store, key_of
 
@@ -58,7 +58,7 @@ def make_plan(config: Config, download: bool = False, from_store: bool = False) 
     experiment: Experiment = load_class(config.family)(config)
     family = type(experiment).__name__
     store = Store(Path(config.output_dir).expanduser())
-    finder = _Finder(config, download)
+    finder = _Finder(config, download, experiment.min_objects)
     located, unlocated = [], []
     for point in experiment.points():
         try:
@@ -77,7 +77,8 @@ def make_plan(config: Config, download: bool = False, from_store: bool = False) 
 class _Finder:
     """Finds each data set once."""
 
-    def __init__(self, config: Config, download: bool) -> None:
+    def __init__(self, config: Config, download: bool, min_objects: int) -> None:
+        self.min_objects = min_objects
         self.roots = data_roots(config.data.roots)
         self.download = download and config.data.download
         self.sources: dict[str, Source] = {}
@@ -89,7 +90,11 @@ class _Finder:
             return settings
         wanted = settings["dataset"]
         source = self.find(wanted["name"])
-        return {**settings, "dataset": identity(wanted, source)}
+        dataset = identity(wanted, source)
+        if dataset["objects"] < self.min_objects:
+            few = f"{dataset['objects']} of {source.train_objects} train objects of {source.title}"
+            raise BadInput(f"dataset.train_size: {few}; allowed: {self.min_objects} or more")
+        return {**settings, "dataset": dataset}
 
     def find(self, name: str) -> Source:
         if name in self.errors:
@@ -144,11 +149,11 @@ def _stored_key(store: Store, family: str, version: int, wanted: dict[str, Any])
     rest = {k: v for k, v in wanted.items() if k != "dataset"}
     found = []
     for document in store.documents(family):
-        settings = document.get("settings", {})
+        settings = document["settings"]
         same = settings.get("dataset", {}).get("name") == dataset.get("name")
         same = same and (not sizes or settings["dataset"]["objects"] == min(sizes))
         if same and {k: v for k, v in settings.items() if k != "dataset"} == rest:
             key = key_of(family, version, settings)
-            if key == document.get("key"):
+            if key == document["key"]:
                 found.append((key, settings))
     return found[0] if len(found) == 1 else None

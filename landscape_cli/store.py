@@ -55,7 +55,7 @@ class Store:
     def has(self, family: str, key: str, parameters: bool = False) -> bool:
         """Whether the point is stored (not whether it is undamaged), with its trained parameters if asked."""
         folder = self.folder(family, key)
-        return (folder / "point.json").is_file() and (not parameters or (folder / "parameters.safetensors").is_file())
+        return folder.is_dir() and (not parameters or (folder / "parameters.safetensors").is_file())
 
     def read(self, family: str, key: str) -> StoredPoint:
         """Read a point and check every byte of it.
@@ -70,11 +70,14 @@ class Store:
             document = json.loads((folder / "point.json").read_text())
             if document.pop("checksum") != _digest(_canonical(document).encode()):
                 raise DamagedPoint(f"{folder / 'point.json'}: does not match its checksum")
+            if (document["family"], document["key"]) != (family, key):
+                raise DamagedPoint(f"{folder}: holds the point {document['family']}/{document['key']}")
             for name, digest in document["files"].items():
                 if _digest((folder / name).read_bytes()) != digest:
                     raise DamagedPoint(f"{folder / name}: does not match its checksum")
-            frames = {p.stem: pd.read_parquet(p) for p in sorted(folder.glob("*.parquet"))}
-            arrays = {p.stem: np.load(p, allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
+            files = [folder / name for name in document["files"]]
+            frames = {p.stem: pd.read_parquet(p) for p in files if p.suffix == ".parquet"}
+            arrays = {p.stem: np.load(p, allow_pickle=False) for p in files if p.suffix == ".npy"}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedPoint(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
         return StoredPoint(frames, arrays, document)
@@ -89,8 +92,7 @@ class Store:
         """
         final = self.folder(family, key)
         final.parent.mkdir(parents=True, exist_ok=True)
-        owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        draft = final.parent / f".draft-{owner}"
+        draft = final.parent / _draft_name()
         draft.mkdir()
         try:
             for name, frame in measurement.frames.items():
@@ -121,7 +123,7 @@ class Store:
 
     def discard(self, family: str, key: str) -> None:
         """Remove a stored point, in one step as others see it."""
-        grave = self.root / family / f".draft-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        grave = self.root / family / _draft_name()
         try:
             self.folder(family, key).rename(grave)
         except FileNotFoundError:
@@ -130,18 +132,21 @@ class Store:
 
     def clear_drafts(self, family: str) -> None:
         """Remove what killed processes of this host left behind."""
-        for draft in (self.root / family).glob(f".draft-{socket.gethostname()}-*"):
-            pid = int(draft.name.removeprefix(f".draft-{socket.gethostname()}-").split("-")[0])
-            if not _alive(pid):
+        for draft in (self.root / family).glob(".draft-*@*"):
+            owner, _, host = draft.name.removeprefix(".draft-").partition("@")
+            if host == socket.gethostname() and not _alive(int(owner.split("-")[0])):
                 shutil.rmtree(draft, ignore_errors=True)
 
     def documents(self, family: str) -> Iterator[dict[str, Any]]:
         """Read the ``point.json`` of every stored point of a family; unreadable ones are passed over."""
         for path in sorted((self.root / family).glob("*/point.json")):
             try:
-                yield json.loads(path.read_text())
-            except (OSError, ValueError):
+                document = json.loads(path.read_text())
+                whole = isinstance(document["settings"], dict) and document["key"] == path.parent.name
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
+            if whole:
+                yield document
 
     def _superseded(self, family: str, key: str, measurement: Measurement) -> bool:
         """Whether the stored point is damaged, or lacks parameters that the new one has."""
@@ -152,6 +157,10 @@ class Store:
         except DamagedPoint:
             return True
         return False
+
+
+def _draft_name() -> str:
+    return f".draft-{os.getpid()}-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
 
 
 def _canonical(value: Any) -> str:

@@ -10,10 +10,10 @@ def draws(*arguments, count=8) -> list[float]:
 
 
 def test_streams_are_pinned():
-    """Stored results and shards on other machines rest on these numbers."""
-    assert generator(0, "initialisation").initial_seed() == 6895713410763138062
-    assert generator(7, "minibatches", "h=4").initial_seed() == 7655404316018042061
-    assert torch.randperm(8, generator=generator(0, "orderings", "a")).tolist() == [7, 5, 4, 6, 2, 3, 0, 1]
+    # Stored results, and shards on other machines, rest on these numbers.
+    assert generator(0, "initialisation").initial_seed() == 7410771415227435615
+    assert generator(7, "minibatches", "h=4").initial_seed() == 8830655597451243318
+    assert torch.randperm(8, generator=generator(0, "orderings", "a")).tolist() == [2, 3, 0, 7, 5, 1, 6, 4]
 
 
 def test_same_arguments_same_numbers_whatever_the_global_state():

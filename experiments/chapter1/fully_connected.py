@@ -27,14 +27,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SYMBOLS = {"hidden_size": "h", "num_layers": "L"}
-NAMES = {"hidden_size": "hidden size", "num_layers": "layers"}
 TRENDS = (
     ("num_layers", 1, "adding more layers leads to a larger loss difference"),
     ("hidden_size", -1, "a larger hidden size leads to a smaller loss difference"),
 )
-PUBLISHED_DATASET = "mnist"
-PUBLISHED_OBJECTS = 10000  # objects and last k of the published curves
-PUBLISHED_K = 9990
+PUBLISHED = {
+    "dataset": "mnist",
+    "objects": 10000,
+    "bias": False,
+    "smoothing": 0.99,
+    "epochs": 10,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+}
+PUBLISHED_K = 9990  # where the published curves end
 TOLERANCE = 0.3  # of an end value, for hidden sizes from 8 on
 
 
@@ -54,15 +60,15 @@ class FullyConnected(LossDifference):
 
         curves = alive(results)
         published = self._published(results)
-        datasets = list(curves["dataset"].unique())
+        datasets = list(results.frames["networks"]["dataset"].unique())
         drawing, panels = new_figure(len(datasets), len(self.axes), FULL_WIDTH, 3.1)
         labels = []
         for row, dataset in zip(panels, datasets, strict=True):
             for ax, axis in zip(row, self.axes, strict=True):
                 labels.append((ax, self._panel(ax, self.slice_along(curves, axis, dataset), axis, published)))
-                fixed = ", ".join(f"${SYMBOLS[a]}={getattr(self.config.model, a)}$" for a in self.axes if a != axis)
+                fixed = ", ".join(f"${symbol(a)}={self.fixed(a)}$" for a in self.axes if a != axis)
                 ax.set_title(
-                    f"{title(results, dataset)}: {NAMES[axis]} ${SYMBOLS[axis]}$" + (f", at {fixed}" if fixed else "")
+                    f"{title(results, dataset)}: {label(axis)} ${symbol(axis)}$" + (f", at {fixed}" if fixed else "")
                 )
             row[0].set_ylabel(r"$|\mathcal{L}_{k+1}(\hat\theta)-\mathcal{L}_k(\hat\theta)|$, nats")
         for ax in panels[-1]:
@@ -82,11 +88,12 @@ class FullyConnected(LossDifference):
         note = f"All ReLUs died, left out of the means: {'; '.join(dead)}." if dead else ""
         drawing.draw_without_rendering()
         for ax, (ends, texts, colours, k) in labels:
-            end_labels(ax, ends, texts, colours, k)
+            if ends:
+                end_labels(ax, ends, texts, colours, k)
         caption = "Absolute loss difference against the sample size, classification of raw pixels. One panel an axis."
         yield Figure(self._name("fig"), drawing, caption, note)
         if self.config.sweep == "full" and len(self.axes) == 2:
-            yield from self._heat_maps(curves, results, datasets)
+            yield from self._heat_maps(curves, results, note)
 
     def tables(self, results: Results) -> Iterator[Table]:
         """End values of every point, and the published curves point by point beside ours."""
@@ -102,7 +109,7 @@ class FullyConnected(LossDifference):
             test_accuracy=("test_accuracy", "mean"),
         ).reset_index()
         # Points are listed from the networks, so that one whose networks all died keeps its row.
-        table = extra.merge(ends, on=["dataset", *self.axes], how="left")
+        table = extra.merge(ends, on=["dataset", *self.axes], how="left").astype({"k": "Int64", "networks": "Int64"})
         formats = {"ema": ".3g", "low": ".3g", "high": ".3g", "closed_form": ".3g", "published": ".3g", "ratio": ".3f"}
         caption = "Moving average of the loss difference at the end of the curve, mean over seeds and 95 % interval."
         if published is not None:
@@ -132,7 +139,7 @@ class FullyConnected(LossDifference):
                 yield Verdict(
                     claim=prefix + sentence,
                     source="thesis 1.4.1, Fig 1.3 and 1.5",
-                    statistic=f"slope of log(end value) against log({SYMBOLS[axis]})",
+                    statistic=f"slope of log(end value) against log({symbol(axis)})",
                     verdict=sign_verdict(slope, sign),
                     effect=slope.mean,
                     low=slope.low,
@@ -158,6 +165,9 @@ class FullyConnected(LossDifference):
         from landscape_cli.plotting.curves import band, thinned
         from landscape_cli.plotting.style import LINE_STYLES, ordered_colours
 
+        if chosen.empty:
+            ax.text(0.5, 0.5, "no network is alive", transform=ax.transAxes, ha="center")
+            return [], [], [], 1
         values = sorted(chosen[axis].unique())
         colours = ordered_colours(len(values))
         last = int(chosen["k"].max())
@@ -188,11 +198,14 @@ class FullyConnected(LossDifference):
                 )
         ax.set_yscale("log")
         ax.set_xlim(0, last * 1.005)
-        return ends, [f"${SYMBOLS[axis]}={value}$" for value in values], colours, last
+        return ends, [f"${symbol(axis)}={value}$" for value in values], colours, last
 
-    def _heat_maps(self, curves: pd.DataFrame, results: Results, datasets: list[str]) -> Iterator[Figure]:
+    def _heat_maps(self, curves: pd.DataFrame, results: Results, note: str) -> Iterator[Figure]:
         from landscape_cli.plotting.style import COLUMN_WIDTH, new_figure
 
+        datasets = list(curves["dataset"].unique())
+        if not datasets:
+            return
         first, second = self.axes
         ends = summarise_ends(end_values(curves, self.axes), self.axes)
         drawing, panels = new_figure(len(datasets), 1, COLUMN_WIDTH, 2.6)
@@ -202,11 +215,13 @@ class FullyConnected(LossDifference):
             ax.set_xticks(range(len(grid.columns)), grid.columns)
             ax.set_yticks(range(len(grid.index)), grid.index)
             ax.grid(visible=False)
-            ax.set_xlabel(f"{NAMES[first]} ${SYMBOLS[first]}$")
-            ax.set_ylabel(f"{NAMES[second]} ${SYMBOLS[second]}$")
+            ax.set_xlabel(f"{label(first)} ${symbol(first)}$")
+            ax.set_ylabel(f"{label(second)} ${symbol(second)}$")
             ax.set_title(title(results, dataset))
             drawing.colorbar(image, ax=ax, label=r"$\log_{10}$ of the end value, nats")
-        yield Figure(self._name("fig") + "_full", drawing, "End value of the loss difference over the whole grid.")
+        yield Figure(
+            self._name("fig") + "_full", drawing, "End value of the loss difference over the whole grid.", note
+        )
 
     def _curve_table(self, curves: pd.DataFrame, published: pd.DataFrame) -> Table:
         means = curves.groupby([*self.axes, "k"])["ema"].agg(["mean", "min", "max"]).reset_index()
@@ -229,7 +244,7 @@ class FullyConnected(LossDifference):
             for point, group in paired.groupby(self.axes, sort=False)
         }
         worst = max(ratios, key=lambda point: abs(ratios[point].mean - 1))
-        named = ", ".join(f"{SYMBOLS[a]}={v}" for a, v in zip(self.axes, worst, strict=True))
+        named = ", ".join(f"{symbol(a)}={v}" for a, v in zip(self.axes, worst, strict=True))
         interval = ratios[worst]
         yield Verdict(
             claim="end values of Fig 1.3, for h >= 8",
@@ -244,18 +259,39 @@ class FullyConnected(LossDifference):
         )
 
     def _published(self, results: Results) -> pd.DataFrame | None:
-        """The published curves, if these results have their data set, number of objects and axes."""
-        used = {(p.settings["dataset"]["name"], p.settings["dataset"]["objects"]) for p in results.points}
-        if used != {(PUBLISHED_DATASET, PUBLISHED_OBJECTS)} or set(self.axes) != set(SYMBOLS):
+        """The published curves, if these results have their settings and axes."""
+        if set(self.axes) != set(SYMBOLS):
             return None
+        for settings in (point.settings for point in results.points):
+            found = {
+                "dataset": settings["dataset"]["name"],
+                "objects": settings["dataset"]["objects"],
+                "bias": settings["model"]["bias"],
+                "smoothing": settings["measure"]["smoothing"],
+                **settings["training"],
+            }
+            if found != PUBLISHED:
+                return None
         return published_curves(self.config.name)
 
     def _published_slope(self, published: pd.DataFrame | None, axis: str) -> float | None:
         if published is None:
             return None
         end = self.slice_along(published[published["k"] == PUBLISHED_K].assign(dataset=""), axis, "")
+        if end[axis].nunique() < 2:
+            return None
         return float(log_log_slope(end[axis].to_numpy(), end["value"].to_numpy()))
 
     def _name(self, kind: str) -> str:
         number = (self.config.thesis or "").removeprefix("figure ").replace(".", "_")
         return f"{kind}_{number}_{self.config.name}" if number else self.config.name
+
+
+def symbol(axis: str) -> str:
+    """The figures' symbol for an axis, its name where the thesis has none."""
+    return SYMBOLS.get(axis, axis.replace("_", r"\ "))
+
+
+def label(axis: str) -> str:
+    """An axis in words."""
+    return axis.removeprefix("num_").replace("_", " ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,7 @@ class LossDifference(Experiment):
     uses = frozenset({"dataset", "model", "training", "seeds"})
     # Measured on 2 cores: 0.75 ms a step with one thread, 1.08 with two; beside a second process 0.87 against 5.4.
     threads = 1
+    min_objects = 2  # a difference needs a second one
 
     def points(self) -> list[Point]:
         """One point a data set and network; with ``sweep=cross`` one axis varies at a time."""
@@ -56,7 +58,8 @@ class LossDifference(Experiment):
         for name in config.grid.get("dataset", [config.dataset.name]):
             for change in chosen:
                 settings = self.settings(name, **change)
-                points.append(Point.of({"dataset": name, **{a: settings["model"][a] for a in axes}}, settings))
+                values = settings["measure"] | settings["model"]
+                points.append(Point.of({"dataset": name, **{axis: values[axis] for axis in axes}}, settings))
         return list(dict.fromkeys(points))
 
     def measure(self, point: Point, context: Context) -> Measurement:
@@ -121,12 +124,18 @@ class LossDifference(Experiment):
         """The grid's axes, data set apart."""
         return [axis for axis in self.config.grid if axis != "dataset"]
 
+    def fixed(self, axis: str) -> Any:
+        """The value of `axis` while another one varies: the model's own, or the grid's middle if it lacks that."""
+        node = self.config.model if hasattr(self.config.model, axis) else self.config.measure
+        own, values = getattr(node, axis), self.config.grid[axis]
+        return own if self.config.sweep == "cross" or own in values else values[len(values) // 2]
+
     def slice_along(self, frame: pd.DataFrame, axis: str, dataset: str) -> pd.DataFrame:
-        """Rows of one data set in which only `axis` varies, the others at the model's own values."""
+        """Rows of one data set in which only `axis` varies."""
         keep = frame["dataset"] == dataset
         for other in self.axes:
             if other != axis:
-                keep &= frame[other] == getattr(self.config.model, other)
+                keep &= frame[other] == self.fixed(other)
         return frame[keep]
 
 
@@ -164,8 +173,8 @@ def title(results: Results, dataset: str) -> str:
 
 
 def end_values(curves: pd.DataFrame, axes: list[str], published_k: int | None = None) -> pd.DataFrame:
-    """Moving average at the end of each seed's curve (or at `published_k`): one row a network."""
-    k = published_k or int(curves["k"].max())
+    """Moving average at the end of each data set's curves (or at `published_k`): one row a network."""
+    k = published_k or curves.groupby("dataset")["k"].transform("max")
     return curves[curves["k"] == k][["dataset", *axes, "seed", "k", "ema", "closed_form"]].reset_index(drop=True)
 
 
@@ -214,4 +223,5 @@ def summarise_ends(ends: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
                 "networks": len(group),
             }
         )
-    return pd.DataFrame(rows)
+    columns = ["dataset", *axes, "k", "ema", "low", "high", "closed_form", "networks"]
+    return pd.DataFrame(rows, columns=columns)

@@ -43,6 +43,7 @@ class MinimumDrift(Experiment):
 
     Options = MinimumDriftOptions
     uses = frozenset({"dataset", "model", "training", "seeds"})
+    min_objects = 20
 
     def points(self) -> list[Point]:
         """One point: a data set and a network, all seeds together."""
@@ -107,25 +108,20 @@ class MinimumDrift(Experiment):
         dark, middle, bright = ordered_colours(3)
         drawing, axes = new_figure(1, 2, FULL_WIDTH, 2.9)
         left, right = axes[0]
-        norms = results.frames["gradients"]
+        norms, drift, note = _living(results)
         k = np.sort(norms["k"].unique())
         wide = norms.pivot(index=["seed", "ordering"], columns="k", values="gradient_norm").to_numpy()
         band(left, k, wide, dark, label="mean and range over orderings and seeds")
-        expected = results.frames["expected"].pivot(index="seed", columns="k", values="expected_norm")
+        expected = results.frames["expected"]
+        expected = expected[expected["seed"].isin(norms["seed"])]
+        expected = expected.pivot(index="seed", columns="k", values="expected_norm")
         root = np.sqrt((expected**2).mean())
-        left.plot(
-            root.index,
-            root,
-            color="0.25",
-            linewidth=0.9,
-            linestyle=(0, (2, 1.5)),
-            label="closed form of the root mean square",
-        )
+        closed_form = {"linestyle": (0, (2, 1.5)), "label": "closed form of the root mean square"}
+        left.plot(root.index, root, color="0.25", linewidth=0.9, **closed_form)
         left.set_ylabel(r"$\|\nabla\mathcal{L}_k(\hat\theta)\|_2$, nats")
         network = self.config.model
         net = f"$h={network.hidden_size}$, $L={network.num_layers}$"
         left.set_title(f"{title(results, norms['dataset'].iloc[0])}, {net}: gradient at $\\hat\\theta$")
-        drift = results.frames["drift"]
         k = np.sort(drift["k"].unique())
         looks = {
             "way": (r"$\|\hat\theta_{k+1}-\hat\theta_k\|_2$", dark, "-", "o"),
@@ -145,20 +141,23 @@ class MinimumDrift(Experiment):
         right.margins(y=0.3)
         right.legend(loc="lower left")
         caption = "Check of Assumption 1: gradient of L_k at the final minimum; drift of the minima of growing samples."
-        yield Figure(f"fig_1_2_{self.config.name}", drawing, caption)
+        yield Figure(f"fig_1_2_{self.config.name}", drawing, caption, note)
 
     def tables(self, results: Results) -> Iterator[Table]:
         """Mean over seeds of every quantity against k."""
-        drift = results.frames["drift"].groupby("k")[["way", "own_motion", "effect"]].mean().reset_index()
+        _, drift, _ = _living(results)
+        drift = drift.groupby("k")[["way", "own_motion", "effect"]].mean().reset_index()
         yield Table(f"drift_{self.config.name}", drift, "Distances between warm-started minima, means over seeds.")
 
     def claims(self, results: Results) -> Iterator[Verdict]:
         """The trend of both quantities with k, one slope a seed."""
-        norms = results.frames["gradients"].groupby(["seed", "k"])["gradient_norm"].mean().unstack("k")
+        gradients, drift, left_out = _living(results)
+        norms = gradients.groupby(["seed", "k"])["gradient_norm"].mean().unstack("k")
         tested = {"gradient norm": norms}
-        drift = results.frames["drift"]
         for column, name in (("way", "distance of minima"), ("effect", "effect of the new object")):
             tested[name] = drift.pivot(index="seed", columns="k", values=column)
+        if gradients.empty or drift.empty:
+            return
         at_end = norms.iloc[:, -1].mean()
         notes = {"gradient norm": f"at k = m it is {at_end:.2g} nats, where a minimum has 0"}
         for name, values in tested.items():
@@ -171,8 +170,23 @@ class MinimumDrift(Experiment):
                 effect=slope.mean,
                 low=slope.low,
                 high=slope.high,
-                note=notes.get(name, ""),
+                note=" ".join(text for text in (notes.get(name, ""), left_out) if text),
             )
+
+
+def _living(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Gradients and drift of the seeds whose networks live, and a sentence that names the others.
+
+    Without biases a network whose ReLUs all died has no gradient at all: its norms, or its ways, are exactly zero.
+    """
+    kept, sentences = [], []
+    for name, column in (("gradients", "gradient_norm"), ("drift", "effect")):
+        frame = results.frames[name]
+        dead = sorted(frame.loc[frame[column] == 0, "seed"].unique())
+        kept.append(frame[~frame["seed"].isin(dead)])
+        if dead:
+            sentences.append(f"All ReLUs died, left out of the {name}: seeds {', '.join(map(str, dead))}.")
+    return kept[0], kept[1], " ".join(sentences)
 
 
 def _spaced(first: int, last: int, count: int) -> list[int]:

@@ -1,0 +1,102 @@
+"""The catalogue of the thesis's figures and tables, and that every shipped experiment makes what it promises."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from landscape_cli.composing import load
+from landscape_cli.listing import catalogue, items_of, shipped
+
+FIGURES = {1: 11, 2: 8, 3: 12, 4: 16}  # chapter -> figures of the thesis
+TABLES = {1: 1, 2: 1, 3: 6, 4: 9}
+BEYOND = {"quickstart"}  # shipped, and in no chapter
+
+
+def numbers(kind):
+    return [tuple(map(int, item.name.split()[1].split("."))) for item in catalogue() if item.name.startswith(kind)]
+
+
+def test_every_figure_and_table_is_there_once():
+    for kind, counts in (("figure", FIGURES), ("table", TABLES)):
+        expected = [(chapter, n) for chapter, count in counts.items() for n in range(1, count + 1)]
+        assert numbers(kind) == expected
+    assert (len(numbers("figure")), len(numbers("table")), len(catalogue())) == (47, 17, 64)
+
+
+def test_chapters():
+    assert Counter(item.chapter for item in catalogue()) == {c: FIGURES[c] + TABLES[c] for c in FIGURES}
+
+
+@pytest.mark.parametrize("item", catalogue(), ids=lambda item: item.name)
+def test_file_names_match_item_numbers(item):
+    kind, number = item.name.split()
+    prefix = {"figure": "fig", "table": "table"}[kind] + "_" + number.replace(".", "_") + "_"
+    assert item.experiments
+    for name, file in item.experiments.items():
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+        assert re.fullmatch(prefix + r"[a-z0-9_]+", file)
+
+
+def test_captions_are_english_sentences():
+    for item in catalogue():
+        assert re.match(r"[A-Z]", item.caption), item.name
+        assert not re.search("[а-яА-Я]", item.caption), item.name
+        assert item.caption == item.caption.strip()
+
+
+def test_files_are_named_once():
+    files = [file for item in catalogue() for file in item.experiments.values()]
+    assert len(files) == len(set(files))
+
+
+def test_every_built_experiment_is_in_the_catalogue_or_known_to_be_beyond():
+    assert {name for name in shipped() if not items_of(name)} == BEYOND
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_experiment_names_an_item_that_names_it(name):
+    config = load([f"experiment={name}"])
+    assert config.name == name
+    assert config.title == shipped()[name]
+    if name in BEYOND:
+        assert config.thesis is None
+    else:
+        assert config.thesis in [item.name for item in items_of(name)]
+
+
+@pytest.fixture(scope="module")
+def shared_output(tmp_path_factory):
+    return tmp_path_factory.mktemp("catalogue")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_experiment_runs_and_makes_its_files(landscape, shared_output, name, small):
+    finished = landscape("run", f"experiment={name}", *small, f"output_dir={shared_output}")
+    assert finished.code == 0, finished.err
+    assert finished.err == ""
+    written = {path.relative_to(shared_output).as_posix() for path in shared_output.rglob("smoke/*")}
+    for item in items_of(name):
+        file = item.experiments[name]
+        if item.name.startswith("figure"):
+            expected = {f"figures/smoke/{file}.png"}
+        else:
+            expected = {f"tables/smoke/{file}.{suffix}" for suffix in ("csv", "md", "tex")}
+        assert expected <= written, item.name
+        assert all((shared_output / path).stat().st_size > 100 for path in expected)
+    if name in BEYOND:
+        assert f"figures/smoke/{name}.png" in written
+    printed = [line.strip() for line in finished.out.splitlines() if line.strip().startswith(str(shared_output))]
+    assert printed
+    assert all((shared_output / path).is_file() for path in printed)
+
+
+def test_default_formats_are_pdf_and_png(landscape, tmp_path):
+    assert landscape("run", "experiment=schematic_loss_change").code == 0
+    figures = sorted(path.name for path in (tmp_path / "outputs" / "figures").iterdir())
+    assert figures == ["fig_1_1_schematic_loss_change.pdf", "fig_1_1_schematic_loss_change.png"]
+
+
+def test_default_experiment_is_the_quickstart():
+    assert load([]) == load(["experiment=quickstart"])
+    assert load([]).name == "quickstart"
