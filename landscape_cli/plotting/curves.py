@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +33,24 @@ def band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: object, **line: ob
         ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.13, linewidth=0)
 
 
+def spread(positions: np.ndarray, gap: float) -> np.ndarray:
+    """Move positions as little as possible (least squares) so that no two are closer than `gap`.
+
+    Shape (n,) -> (n,). Only crowded ones move: isotonic regression by pooling neighbours.
+    """
+    order = np.argsort(positions, kind="stable")
+    pools: list[tuple[float, int]] = []
+    for rank, position in enumerate(positions[order]):
+        pools.append((position - rank * gap, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (a, m), (b, n) = pools[-2:]
+            pools[-2:] = [((a * m + b * n) / (m + n), m + n)]
+    placed = np.empty_like(positions)
+    heights, counts = zip(*pools, strict=True)
+    placed[order] = np.repeat(heights, counts) + gap * np.arange(len(positions))
+    return placed
+
+
 def end_labels(ax: Axes, ends: Sequence[float], labels: Sequence[str], colours: Sequence[object], x: float) -> None:
     """Write each label right of its line's end, moved apart where they would overlap.
 
@@ -50,11 +67,7 @@ def end_labels(ax: Axes, ends: Sequence[float], labels: Sequence[str], colours: 
     own = np.array([transform.transform((x, y))[1] for y in ends])
     end = transform.transform((x, ends[0]))[0]
     gap = 9.5 / (ax.get_window_extent().height * 72 / ax.figure.dpi)
-    order = np.argsort(own)
-    placed = own.copy()
-    for lower, upper in itertools.pairwise(order):
-        placed[upper] = max(placed[upper], placed[lower] + gap)
-    placed -= np.mean(placed - own)
+    placed = spread(own, gap)
     placed += max(0.0, 0.03 - placed.min())  # clear of the labels of the x axis
     for label, colour, start, height in zip(labels, colours, own, placed, strict=True):
         where = {"transform": ax.transAxes, "clip_on": False}

@@ -3,8 +3,9 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from scipy.optimize import isotonic_regression
 
-from landscape_cli.plotting.curves import band, end_labels, thinned
+from landscape_cli.plotting.curves import band, end_labels, spread, thinned
 from landscape_cli.plotting.style import FULL_WIDTH, new_figure, ordered_colours, style
 
 
@@ -135,3 +136,18 @@ def test_ordered_colours_are_ordered_in_grey(count):
     assert len(grey) == count
     assert all(after > before + 0.05 for before, after in itertools.pairwise(grey))
     assert max(grey) < 0.85  # still to be seen on white
+
+
+def test_spread_moves_only_what_is_crowded():
+    positions = np.array([0.5, 0.1, 0.52, 0.9])
+    placed = spread(positions, 0.1)
+    np.testing.assert_allclose(placed, [0.46, 0.1, 0.56, 0.9], atol=1e-12)
+
+
+def test_spread_is_the_least_squares_answer():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        positions, gap = random.random(6), 0.1
+        order = np.argsort(positions)
+        found = isotonic_regression(positions[order] - gap * np.arange(6)).x + gap * np.arange(6)
+        np.testing.assert_allclose(spread(positions, gap)[order], found, atol=1e-12)
