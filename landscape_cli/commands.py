@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from landscape_cli import provenance
 from landscape_cli.composing import load
-from landscape_cli.config import nearest
 from landscape_cli.data.locate import Source, data_roots, locate
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.draw import draw
@@ -20,6 +19,7 @@ from landscape_cli.errors import BadInput, DamagedPoint, LandscapeError, Missing
 from landscape_cli.listing import items_of, shipped
 from landscape_cli.plan import Plan, make_plan
 from landscape_cli.store import StoredPoint
+from landscape_cli.validation import nearest
 
 
 def figures(words: Sequence[str], chapter: int | None) -> int:

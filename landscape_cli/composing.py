@@ -12,9 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from landscape_cli.config import Config, flat_keys, nearest, prepare, unknown_key
+from landscape_cli.config import Config
 from landscape_cli.config_path import config_folder
 from landscape_cli.errors import BadInput
+from landscape_cli.validation import flat_keys, nearest, prepare, unknown_key
 
 GROUPS = ("experiment", "dataset", "model", "training", "profile")
 

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from landscape_cli.composing import check_overrides, translated
-from landscape_cli.config import nearest, prepare
 from landscape_cli.config_path import config_folder
 from landscape_cli.errors import INTERRUPTED, BadInput, close_output, say
 from landscape_cli.provenance import remember_command
+from landscape_cli.validation import nearest, prepare
 
 # Of Hydra's own flags those that make sense here, with the number of words that follow each.
 HYDRA_FLAGS = {

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landscape_cli.config import Config, load_class
+from landscape_cli.config import Config
 from landscape_cli.data.locate import Source, check_train_size, data_roots, locate
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.errors import BadInput, DamagedData, LandscapeError, MissingData
 from landscape_cli.experiment import Experiment, Point
 from landscape_cli.store import Store, key_of
+from landscape_cli.validation import load_class
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,8 @@ def start():
     started = []
 
     def run(*words: str, **options) -> subprocess.Popen:
-        environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTHONUNBUFFERED": "1"}
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(TESTS)]))
+        environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
             [sys.executable, "-c", LAUNCH, *words],
             stdout=subprocess.PIPE,

@@ -50,7 +50,7 @@ def complete(landscape, monkeypatch):
         ("landscape run model.hid", ["model.hidden_size="]),
         ("landscape run see", ["seed=", "seeds="]),
         ("landscape run dataset=m", ["dataset=mnist"]),
-        ("landscape run output_dir=/tmp/run/x experi", ["experiment="]),
+        ("landscape run output_dir=folder/run/x experi", ["experiment="]),
         ("landscape run -m experi", ["experiment="]),
     ],
 )

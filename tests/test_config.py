@@ -5,13 +5,14 @@ import itertools
 import pytest
 
 from landscape_cli.composing import load
-from landscape_cli.config import Config, TrainingConfig, flat_keys, load_class, nearest, thin
+from landscape_cli.config import Config, TrainingConfig
 from landscape_cli.config_path import config_folder
 from landscape_cli.draw import describe, gather
 from landscape_cli.errors import BadInput
 from landscape_cli.listing import shipped
 from landscape_cli.plan import make_plan
 from landscape_cli.runner import run
+from landscape_cli.validation import flat_keys, load_class, nearest, thin
 
 PROFILES = sorted(path.stem for path in (config_folder() / "profile").glob("*.yaml"))
 

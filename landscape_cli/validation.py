@@ -1,0 +1,269 @@
+"""The only place that validates: from what Hydra composed to a :class:`~landscape_cli.config.Config`.
+
+An unknown key, a wrong type or an impossible value is refused before anything is loaded. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from landscape_cli.config import (
+    MODELS,
+    Config,
+    DataConfig,
+    DatasetConfig,
+    PlotConfig,
+    ProfileConfig,
+    ShardConfig,
+    TrainingConfig,
+)
+from landscape_cli.errors import BadInput
+from landscape_cli.experiment import Experiment
+
+_NESTED = {c.__name__: c for c in (DatasetConfig, TrainingConfig, ProfileConfig, DataConfig, PlotConfig, ShardConfig)}
+
+
+def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
+    """Validate a composed configuration and apply its profile.
+
+    Parameters
+    ----------
+    composed
+        What Hydra composed.
+    overrides
+        The overrides given on the command line; a value given there is not capped by the profile.
+
+    Raises
+    ------
+    BadInput
+        With the key, the value, what is allowed and the nearest valid name.
+    """
+    try:
+        container = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise BadInput(f"{error.full_key or 'configuration'}: {_first_line(error)}") from error
+    model, measure = container.pop("model", None), container.pop("measure", None) or {}
+    config: Config = _merge(Config, container, "")
+    if config.dataset and config.dataset.in_place_of:
+        raise BadInput("dataset.in_place_of: only profile=embedded sets it")
+    family = load_class(config.family)
+    if not (isinstance(family, type) and issubclass(family, Experiment)):
+        raise BadInput(
+            f"family: {config.family!r} is not an experiment; allowed: a subclass of {Experiment.__module__}.Experiment"
+        )
+    _check_nodes(config, model, family)
+    if model is not None:
+        config.model = _merge(_model_schema(model), model, "model")
+    config.measure = _merge(family.Options, measure, "measure")
+    _check_limits(config, "")
+    given = {text.lstrip("+~").split("=")[0] for text in overrides}
+    if "dataset" in config.grid and given & {"dataset", "dataset.name"} and "grid.dataset" not in given:
+        config.grid["dataset"] = [config.dataset.name]
+    _check_grid(config)
+    _apply_profile(config, given)
+    return config
+
+
+def load_class(path: str) -> type:
+    """Import ``package.module.Class``.
+
+    Raises
+    ------
+    BadInput
+        If there is no such class.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"family: there is no class {path!r} ({error})") from error
+
+
+def unknown_key(key: str, known: Iterable[str]) -> BadInput:
+    """Name an unknown key, the nearest valid ones and, inside a node, all that the node has."""
+    known = list(dict.fromkeys(known))
+    parent = key.rpartition(".")[0]
+    level = [k for k in known if k.rpartition(".")[0] == parent] if parent else []
+    return BadInput(
+        f"unknown key {key!r}{nearest(key, known)}" + (f"; known: {', '.join(sorted(level))}" if level else "")
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` with the valid names closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def flat_keys(node: Any, prefix: str = "") -> list[str]:
+    """List the dotted keys of a nested mapping, nodes and leaves."""
+    if not isinstance(node, Mapping):
+        return []
+    keys = []
+    for key, value in node.items():
+        keys += [f"{prefix}{key}", *flat_keys(value, f"{prefix}{key}.")]
+    return keys
+
+
+def _merge(schema: type, values: Any, prefix: str) -> Any:
+    if isinstance(values, Mapping):
+        for entry in dataclasses.fields(schema):  # OmegaConf takes any number for a truth value
+            value = values.get(entry.name)
+            if entry.type == "bool" and isinstance(value, int | float) and not isinstance(value, bool):
+                raise BadInput(f"{_join(prefix, entry.name)}: {value!r}; allowed: true or false (Bool)")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+    except ConfigKeyError as error:
+        key = _join(prefix, error.full_key or str(error.key))
+        raise unknown_key(key, [_join(prefix, name) for name in _schema_keys(schema)]) from error
+    except OmegaConfBaseException as error:
+        raise BadInput(_explained(error, values, prefix)) from error
+    except (ValueError, TypeError) as error:  # a plain value where there must be keys
+        raise BadInput(f"{prefix}: {values!r}; allowed: keys of its own, {', '.join(_schema_keys(schema))}") from error
+
+
+def _explained(error: OmegaConfBaseException, values: Any, prefix: str) -> str:
+    """Key, value and what OmegaConf says of them, in one line."""
+    reason, value = _first_line(error), values
+    for part in (error.full_key or "").split("."):
+        value = value.get(part) if isinstance(value, Mapping) else value
+    key = _join(prefix, error.full_key or "") or "configuration"
+    return f"{key}: {reason}" if str(value) in reason else f"{key}: {value!r}: {reason}"
+
+
+def _schema_keys(schema: type) -> list[str]:
+    keys = []
+    for entry in dataclasses.fields(schema):
+        keys.append(entry.name)
+        nested = _NESTED.get(str(entry.type).removesuffix(" | None"))
+        if nested:
+            keys += [f"{entry.name}.{key}" for key in _schema_keys(nested)]
+    return keys
+
+
+def _model_schema(model: Mapping[str, Any]) -> type:
+    kind = model.get("kind")
+    if kind not in MODELS:
+        raise BadInput(f"model.kind: {kind!r}; allowed: {', '.join(MODELS)}")
+    return MODELS[kind]
+
+
+def _check_nodes(config: Config, model: Any, family: type) -> None:
+    for name, node in (("dataset", config.dataset), ("model", model), ("training", config.training)):
+        if node is not None and name not in family.uses:
+            raise BadInput(f"{name}: the experiment {config.name!r} has none")
+        if node is None and name in family.uses:
+            raise BadInput(f"{name}: the experiment {config.name!r} needs one, for example {name}=…")
+
+
+def _check_limits(node: Any, prefix: str) -> None:
+    for entry in dataclasses.fields(node):
+        value, key = getattr(node, entry.name), _join(prefix, entry.name)
+        if dataclasses.is_dataclass(value):
+            _check_limits(value, key)
+        else:
+            _check_value(value, entry, key)
+    if isinstance(node, ShardConfig) and node.index >= node.count:
+        raise BadInput(f"shard.index: {node.index}; allowed: 0 to shard.count - 1 = {node.count - 1}")
+
+
+def _check_value(value: Any, entry: dataclasses.Field, key: str) -> None:
+    for item in value if isinstance(value, list) else [value]:
+        if item is None:
+            continue
+        limits = entry.metadata
+        tests = {
+            "minimum": (lambda v, m: v >= m, "{} or more"),
+            "above": (lambda v, m: v > m, "more than {}"),
+            "maximum": (lambda v, m: v <= m, "{} or less"),
+            "below": (lambda v, m: v < m, "less than {}"),
+            "choices": (lambda v, m: v in m, "{}"),
+            "pattern": (lambda v, m: re.fullmatch(m, v), "{}"),
+        }
+        finite = not isinstance(item, float) or math.isfinite(item)
+        if not finite or any(name in limits and not test(item, limits[name]) for name, (test, _) in tests.items()):
+            allowed = limits.get("allowed") or " and ".join(
+                text.format(", ".join(map(str, limits[n])) if n == "choices" else limits[n])
+                for n, (_, text) in tests.items()
+                if n in limits
+            )
+            allowed = f"{allowed} and finite" if allowed and not finite else allowed
+            raise BadInput(f"{key}: {item!r}; allowed: {allowed or 'a finite number'}")
+
+
+def _check_grid(config: Config) -> None:
+    """Each axis is ``dataset`` or a field of the model or of the measure, each value one that the field allows."""
+    nodes = {"model": config.model, "measure": config.measure}
+    owners = {f.name: (place, f) for place, node in nodes.items() if node for f in dataclasses.fields(node)}
+    for axis, values in config.grid.items():
+        if not isinstance(values, list):
+            raise BadInput(f"grid.{axis}: {values!r}; allowed: a list of values")
+        if not values:
+            raise BadInput(f"grid.{axis}: empty; allowed: a list of one value or more")
+        if axis == "dataset":
+            for value in values:
+                if not isinstance(value, str):
+                    raise BadInput(f"grid.dataset: {value!r}; allowed: names of data sets")
+            continue
+        if axis not in owners:
+            raise BadInput(f"grid.{axis}: no such axis{nearest(axis, ['dataset', *owners])}")
+        place, entry = owners[axis]
+        schema = type(nodes[place])
+        for value in values:
+            try:
+                merged = _merge(schema, {**dataclasses.asdict(nodes[place]), axis: value}, place)
+            except BadInput as error:
+                raise BadInput(f"grid.{axis}: {value!r}: {str(error).partition(': ')[2]}") from error
+            _check_value(getattr(merged, axis), entry, f"grid.{axis}")
+
+
+def _apply_profile(config: Config, given: set[str]) -> None:
+    profile = config.profile
+
+    def cap(owner: Any, name: str, limit: int | None, key: str) -> None:
+        value = getattr(owner, name, None)
+        if value is not None and limit is not None and key not in given:
+            setattr(owner, name, min(value, limit))
+
+    cap(config.training, "epochs", profile.epochs, "training.epochs")
+    cap(config.measure, "permutations", profile.permutations, "measure.permutations")
+    cap(config.measure, "resamples", profile.resamples, "measure.resamples")
+    cap(config, "seeds", profile.seeds, "seeds")
+    for axis, values in config.grid.items():
+        if profile.grid_points and f"grid.{axis}" not in given and axis != "dataset":
+            config.grid[axis] = thin(values, profile.grid_points)
+    if config.dataset:
+        if profile.objects and not given & {"dataset.train_size", "dataset.max_size"}:
+            config.dataset.max_size = min(profile.objects, config.dataset.max_size or profile.objects)
+        if profile.embedded and not given & {"dataset", "dataset.name", "grid.dataset"}:
+            stand_in, names = config.dataset.embedded, config.grid.get("dataset", [config.dataset.name])
+            config.dataset.in_place_of = [name for name in names if name != stand_in]
+            config.dataset.name = stand_in
+            if "dataset" in config.grid:
+                config.grid["dataset"] = [stand_in]
+
+
+def thin(values: Sequence[Any], count: int) -> list[Any]:
+    """Choose `count` of the values, evenly spaced, the first and the last among them when `count` allows."""
+    if len(values) <= count:
+        return list(values)
+    if count == 1:
+        return [values[len(values) // 2]]
+    return [values[round(i * (len(values) - 1) / (count - 1))] for i in range(count)]
+
+
+def _join(prefix: str, key: str) -> str:
+    return f"{prefix}.{key}" if prefix and key else prefix or key
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
