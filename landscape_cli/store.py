@@ -7,6 +7,7 @@ writers wins. ``point.json`` carries a checksum of every file and of itself.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -110,13 +111,18 @@ class Store:
             (draft / "point.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False))
             for path in draft.iterdir():
                 _sync(path)
-            if final.exists() and self._superseded(family, key, measurement):
-                self.discard(family, key)
-            try:
-                draft.rename(final)
-            except OSError:
-                if not self.has(family, key):
-                    raise
+            while True:
+                if final.exists() and self._superseded(family, key, measurement):
+                    self.discard(family, key)
+                try:
+                    draft.rename(final)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                        raise
+                # Another process was quicker: if its point is good it stays, else it goes and ours gets its turn.
+                if final.exists() and not self._superseded(family, key, measurement):
+                    break
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         _sync(final.parent)

@@ -177,6 +177,8 @@ def _check_limits(node: Any, prefix: str) -> None:
 
 
 def _check_value(value: Any, entry: dataclasses.Field, key: str) -> None:
+    if value == [] and "choices" in entry.metadata:
+        raise BadInput(f"{key}: empty; allowed: {', '.join(entry.metadata['choices'])}")
     for item in value if isinstance(value, list) else [value]:
         if item is None:
             continue

@@ -99,6 +99,7 @@ IMPOSSIBLE = [
     ("device=gpu", "device: 'gpu'", "auto, cpu, cuda, cuda:N or mps"),
     ("device=", "device: ''", "auto, cpu, cuda, cuda:N or mps"),
     ("device=cuda:99", "device: 'cuda:99'", "device=auto"),
+    ("plot.formats=[]", "plot.formats: empty", "pdf, png, svg"),
     ("plot.formats=[bmp]", "plot.formats: 'bmp'", "pdf, png, svg"),
     ("plot.dpi=5", "plot.dpi: 5", "50 or more"),
     ("profile.objects=0", "profile.objects: 0", "1 or more"),
