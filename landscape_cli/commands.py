@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from landscape_cli import provenance
 from landscape_cli.composing import load
-from landscape_cli.data.locate import Source, data_roots, locate
+from landscape_cli.data.locate import Source, data_roots, known_names, locate
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.draw import draw
 from landscape_cli.errors import BadInput, DamagedPoint, LandscapeError, MissingData
@@ -74,7 +74,7 @@ def show(name: str, overrides: Sequence[str]) -> int:
     print("\npoints:")
     for item in plan.located:
         print(f"  {'stored ' if plan.stored(item) else 'missing'}  {item.key[:12]}  {item.point.label}")
-    for point, error in plan.unlocated:
+    for point, error in plan.unlocated.values():
         print(f"  no data  {point.label}: {error}")
     print("\nconfiguration:")
     text = OmegaConf.to_yaml(OmegaConf.structured(config))
@@ -96,7 +96,7 @@ def data(action: str, names: Sequence[str]) -> int:
         if not names:
             return 0
     code = 0
-    for name in names or list(IMAGE_SETS):
+    for name in names or (known_names(roots) if action != "fetch" else IMAGE_SETS):
         try:
             if action == "fetch":
                 from landscape_cli.data.fetch import fetch, writable_root
@@ -109,7 +109,8 @@ def data(action: str, names: Sequence[str]) -> int:
 
                 read(source)
         except LandscapeError as error:
-            text = str(error) if names or action in ("fetch", "verify") else "not found"
+            brief = not names and action in ("list", "where") and str(error).startswith(f"data set {name!r} (")
+            text = "not found" if brief else str(error)
             print(f"{name:<14} {text}", file=sys.stderr if names else sys.stdout)
             code = error.exit_code if names or action in ("fetch", "verify") else code
             continue
@@ -159,12 +160,6 @@ def doctor() -> int:
     writable = existing.is_dir() and os.access(existing, os.W_OK)
     healthy &= writable
     print(f"output folder\n  {folder}{'' if writable else ' CANNOT BE WRITTEN'}")
-    print("launchers")
-    for launcher, package in (
-        ("slurm", "hydra_plugins.hydra_submitit_launcher"),
-        ("joblib", "hydra_plugins.hydra_joblib_launcher"),
-    ):
-        print(f"  {launcher}: {'installed' if _installed(package) else 'not installed'}")
     return 0 if healthy else 1
 
 
@@ -175,15 +170,6 @@ def _whole(name: str, roots: Sequence[Path]) -> Source | None:
     except MissingData:
         return None
     return source if source.whole else None
-
-
-def _installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _check_name(name: str) -> None:

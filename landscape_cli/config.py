@@ -95,10 +95,10 @@ class ShardConfig:
 class Config:
     """The whole configuration of one run."""
 
-    name: str  # of the experiment
+    name: str = bounded(pattern=r"[a-z0-9_]+", allowed="a-z, 0-9 and _")  # of the experiment
     title: str  # what it shows, in one line
     family: str  # class path of the experiment class
-    thesis: str | None = None  # "figure 1.3"
+    thesis: str | None = bounded(None, pattern=r"(figure|table) \d+\.\d+", allowed="figure N.N or table N.N")
     dataset: DatasetConfig | None = None
     model: Any = None  # one of MODELS, by its ``kind``
     training: TrainingConfig | None = None

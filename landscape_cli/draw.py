@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 import traceback
@@ -14,14 +15,15 @@ from pathlib import Path
 import pandas as pd
 
 from landscape_cli import provenance
-from landscape_cli.data.locate import Source
+from landscape_cli.data.locate import ARCHIVE, Source
+from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.experiment import Results, Table, Verdict
 from landscape_cli.plan import Plan
 from landscape_cli.store import StoredPoint
 
 # Overrides that cannot change a number: with these alone the output is the experiment's own, not a variant's.
 _INDIFFERENT = (
-    *("experiment", "device", "threads", "output_dir", "data", "plot", "shard", "keep_parameters"),
+    *("experiment", "device", "threads", "output_dir", "plot", "shard", "keep_parameters"),
     *("dry_run", "debug", "hydra"),
 )
 
@@ -95,7 +97,7 @@ def gather(plan: Plan, stored: Mapping[str, StoredPoint]) -> Results:
     missing = [item.point for item in plan.located if item.key not in stored]
     return Results(
         points=tuple(item.point for item in there),
-        missing=(*missing, *(point for point, _ in plan.unlocated)),
+        missing=(*missing, *(point for point, _ in plan.unlocated.values())),
         frames={name: pd.concat(frames, ignore_index=True) for name, frames in pieces.items()},
         arrays={item.point: stored[item.key].arrays for item in there},
         sources=plan.sources,
@@ -133,6 +135,8 @@ def _describe_data(name: str, count: int, source: Source | None) -> str:
     if source is None:
         return f"{name}, {count} objects"
     part = "" if source.whole else f" (a part of {source.title})"
+    if source.layout == ARCHIVE and name in IMAGE_SETS:
+        part += f" from an archive of checksum {source.checksum[:12]}"
     size = f"all {count}" if count == source.train_objects else f"the first {count} of {source.train_objects}"
     return f"{source.title}, {size} train objects{part}"
 
@@ -142,7 +146,7 @@ def variant_name(profile: str, overrides: Sequence[str]) -> str:
     parts = [] if profile == "paper" else [profile]
     for text in overrides:
         key = text.lstrip("+~").split("=")[0]
-        if key != "profile" and key.split(".")[0].split("/")[0] not in _INDIFFERENT:
+        if key not in ("profile", "data.download") and key.split(".")[0].split("/")[0] not in _INDIFFERENT:
             parts.append(text)
     name = re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", ",".join(parts))
     # Different commands stay apart where their names are cut, or differ in what was replaced.
@@ -161,14 +165,25 @@ def summary(verdict: Verdict) -> str:
 def claims_table(name: str, verdicts: Sequence[Verdict]) -> Table:
     """Tabulate the verdicts of one experiment."""
     frame = pd.DataFrame([asdict(verdict) for verdict in verdicts])
-    return Table(f"claims_{name}", frame, "Claims of the thesis, tested; 95 % intervals over seeds.")
+    return Table(
+        f"claims_{name}",
+        frame,
+        "Claims of the thesis, tested; intervals: 95 % over seeds, if any.",
+    )
 
 
-def write_state(plan: Plan, stored: int) -> None:
-    """Leave a record of the last run for ``landscape list``, which must not compose every experiment."""
+def write_state(plan: Plan, stored: int, overrides: Sequence[str]) -> None:
+    """Leave a record of the last run for ``landscape list``, which must not compose every experiment.
+
+    A run that overrides a number is not the experiment's own and leaves none.
+    """
     config = plan.config
+    if variant_name(config.profile.name, overrides) not in ("", config.profile.name):
+        return
     path = Path(config.output_dir).expanduser() / "runs" / f"{config.name}.json"
     total = len(plan.located) + len(plan.unlocated)
     record = {"profile": config.profile.name, "points": total, "stored": stored, "time": provenance.now()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record))
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(record))
+    draft.replace(path)

@@ -88,7 +88,7 @@ def _job(composed: DictConfig) -> None:
     """One job. Errors end here: Hydra would print its own lines around them, and stop a sweep only at its end."""
     from landscape_cli.runner import run
 
-    debug = bool(composed.get("debug"))
+    debug = composed.get("debug") is True
     # Unresolved: an override such as output_dir=${nosuch} is text here, and prepare's to refuse.
     overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     try:

@@ -22,6 +22,7 @@ class Located:
 
     point: Point
     key: str
+    position: int  # in the whole grid
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,21 @@ class Plan:
     family: str
     store: Store
     located: tuple[Located, ...]
-    unlocated: tuple[tuple[Point, LandscapeError], ...]  # their data is missing, damaged or too small
+    unlocated: Mapping[int, tuple[Point, LandscapeError]]  # by position; their data is missing, damaged or too small
     sources: Mapping[str, Source]
 
     @property
     def shard(self) -> tuple[Located, ...]:
         """This job's share of the points."""
-        return self.located[self.config.shard.index :: self.config.shard.count]
+        return tuple(item for item in self.located if self._mine(item.position))
+
+    @property
+    def unlocated_shard(self) -> tuple[tuple[Point, LandscapeError], ...]:
+        """Those of this job's share whose data is not to be had."""
+        return tuple((point, error) for position, (point, error) in self.unlocated.items() if self._mine(position))
+
+    def _mine(self, position: int) -> bool:
+        return position % self.config.shard.count == self.config.shard.index
 
     def stored(self, located: Located) -> bool:
         """Whether a point is in the store, with its parameters if they are to be kept."""
@@ -60,19 +69,19 @@ def make_plan(config: Config, download: bool = False, from_store: bool = False) 
     family = type(experiment).__name__
     store = Store(Path(config.output_dir).expanduser())
     finder = _Finder(config, download, experiment.min_objects)
-    located, unlocated = [], []
-    for point in experiment.points():
+    located, unlocated = [], {}
+    for position, point in enumerate(experiment.points()):
         try:
             settings = finder.resolve(point.settings)
         except LandscapeError as error:
             key = _stored_key(store, family, experiment.version, point.settings) if from_store else None
             if key is None:
-                unlocated.append((point, error))
+                unlocated[position] = (point, error)
                 continue
             settings = key[1]
         resolved = Point.of(point.coordinates, settings)
-        located.append(Located(resolved, key_of(family, experiment.version, settings)))
-    return Plan(config, experiment, family, store, tuple(located), tuple(unlocated), finder.sources)
+        located.append(Located(resolved, key_of(family, experiment.version, settings), position))
+    return Plan(config, experiment, family, store, tuple(located), unlocated, finder.sources)
 
 
 class _Finder:

@@ -12,6 +12,7 @@ import traceback
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -44,12 +45,12 @@ def run(config: Config, overrides: Sequence[str] = ()) -> int:
     """
     plan = make_plan(config, download=not config.dry_run)
     if plan.unlocated and not plan.located:
-        raise plan.unlocated[0][1]
+        raise next(iter(plan.unlocated.values()))[1]
     if config.dry_run:
         return _dry_run(plan)
     _check_writable(plan)
     plan.store.clear_drafts(plan.family)
-    failures = [Failure(point.label, error, None) for point, error in plan.unlocated]
+    failures = [Failure(point.label, error, None) for point, error in plan.unlocated_shard]
     print(f"{config.name}: {config.title}", flush=True)
     stored = _read_stored(plan, plan.located)
     todo = [located for located in plan.shard if located.key not in stored]
@@ -71,7 +72,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> int:
         failures += [Failure(f"drawing {name}", error, log) for name, error, log in draw(plan, stored, overrides)]
     else:
         print(f"  shard done; {len(plan.located) - len(stored)} points of other shards are missing, nothing drawn yet")
-    write_state(plan, len(stored))
+    write_state(plan, len(stored), overrides)
     return _report(failures)
 
 
@@ -79,11 +80,11 @@ def _dry_run(plan: Plan) -> int:
     for located in plan.shard:
         state = "stored " if plan.stored(located) else "missing"
         print(f"{state}  {located.key[:12]}  {located.point.label}")
-    for point, error in plan.unlocated:
+    for point, error in plan.unlocated_shard:
         print(f"no data  {'':12}  {point.label}: {error}")
     missing = sum(not plan.stored(located) for located in plan.shard)
     print(f"{plan.config.name}: {len(plan.shard)} points, {missing} to measure")
-    return plan.unlocated[0][1].exit_code if plan.unlocated else 0
+    return next((error.exit_code for _, error in plan.unlocated_shard), 0)
 
 
 def _check_writable(plan: Plan) -> None:
@@ -114,9 +115,8 @@ def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
 
     config = plan.config
     device = _device(config.device)
-    threads = config.threads or plan.experiment.threads
-    if threads:
-        torch.set_num_threads(threads)
+    _initial_threads()
+    torch.set_num_threads(config.threads or plan.experiment.threads or _initial_threads())
     folder = _run_folder(config)
     images: dict[tuple, object] = {}
     failures = []
@@ -153,6 +153,14 @@ def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
                 log.write_text(f"{item.point.label}\n{item.point.settings_json}\n\n{traceback.format_exc()}")
                 failures.append(Failure(item.point.label, error, log))
     return failures
+
+
+@cache
+def _initial_threads() -> int:
+    """Torch's own choice, as it was before the first job of a sweep changed it."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _check(measurement: Measurement) -> None:
@@ -215,10 +223,14 @@ def _report(failures: Sequence[Failure]) -> int:
     if not failures:
         return 0
     print(f"{len(failures)} failed:", file=sys.stderr)
+    alike: dict[str, list[Failure]] = {}
     for failure in failures:
         expected = isinstance(failure.error, LandscapeError)
         what = str(failure.error) if expected else f"{type(failure.error).__name__}: {failure.error}"
-        where = f" (log: {failure.log})" if failure.log else ""
-        print(f"  {failure.label}: {what.splitlines()[0] if what else what}{where}", file=sys.stderr)
+        alike.setdefault(what.partition("\n")[0], []).append(failure)
+    for what, group in alike.items():
+        more = f" and {len(group) - 1} more points" if len(group) > 1 else ""
+        where = f" (log: {group[0].log})" if group[0].log else ""
+        print(f"  {group[0].label}{more}: {what}{where}", file=sys.stderr)
     codes = {f.error.exit_code if isinstance(f.error, LandscapeError) else 1 for f in failures}
     return codes.pop() if len(codes) == 1 else 1

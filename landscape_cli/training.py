@@ -88,8 +88,41 @@ def fit(
 
 
 @torch.no_grad()
-def descend(
+def settle(
     model: StackedModel, parameters: Parameters, x: torch.Tensor, y: torch.Tensor, *, steps: int, learning_rate: float
+) -> tuple[Parameters, torch.Tensor]:
+    """Gradient descent on all objects that never goes up: a seed's step is halved when its loss would grow.
+
+    Parameters
+    ----------
+    x, y
+        Each seed's own objects, shape (S, N, …), and class indices, shape (S, N).
+    learning_rate
+        The first and largest one: after a step that is taken the rate grows by a tenth again, up to it. Without that
+        limit the rate would run away where a sample is fitted and the loss is flat.
+
+    Returns
+    -------
+    New parameters, name -> (S, …), and half of each seed's last rate, shape (S,): descent is stable there at that rate.
+    """
+    parameters = {name: tensor.clone() for name, tensor in parameters.items()}
+    loss = _mean_losses(model, parameters, x, y)
+    rates = torch.full_like(loss, learning_rate)
+    for _ in range(steps):
+        gradients = model.gradients(parameters, x, y)
+        trial = {name: tensor - _each(rates, tensor) * gradients[name] for name, tensor in parameters.items()}
+        reached = _mean_losses(model, trial, x, y)
+        better = reached <= loss  # not where it is NaN
+        for name, tensor in parameters.items():
+            parameters[name] = torch.where(_each(better, tensor), trial[name], tensor)
+        loss = torch.where(better, reached, loss)
+        rates = torch.where(better, (rates * 1.1).clamp(max=learning_rate), rates / 2)
+    return parameters, rates / 2
+
+
+@torch.no_grad()
+def descend(
+    model: StackedModel, parameters: Parameters, x: torch.Tensor, y: torch.Tensor, *, steps: int, rates: torch.Tensor
 ) -> Parameters:
     """Plain gradient descent on all objects: deterministic, and continuous in the data.
 
@@ -97,6 +130,8 @@ def descend(
     ----------
     x, y
         Each seed's own objects, shape (S, N, …), and class indices, shape (S, N).
+    rates
+        Each seed's learning rate, shape (S,).
 
     Returns
     -------
@@ -105,15 +140,25 @@ def descend(
     Raises
     ------
     MeasurementFailed
-        If a parameter is not finite at the end: the step is too large for the sharpness.
+        If a parameter is not finite at the end: a rate is too large for the sharpness.
     """
     parameters = {name: tensor.clone() for name, tensor in parameters.items()}
     for _ in range(steps):
         for name, gradient in model.gradients(parameters, x, y).items():
-            parameters[name] -= learning_rate * gradient
+            parameters[name] -= _each(rates, gradient) * gradient
     if not all(bool(tensor.isfinite().all()) for tensor in parameters.values()):
-        raise MeasurementFailed(f"gradient descent diverged; try a smaller learning rate than {learning_rate:g}")
+        raise MeasurementFailed(f"gradient descent diverged at learning rates up to {float(rates.max()):g}")
     return parameters
+
+
+def _mean_losses(model: StackedModel, parameters: Parameters, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    logits = model.forward(parameters, x)
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), y, reduction="none").mean(dim=1)
+
+
+def _each(values: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """One value a seed, shaped to act on a stacked tensor."""
+    return values.view(-1, *[1] * (tensor.dim() - 1))
 
 
 def distance(first: Parameters, second: Parameters) -> torch.Tensor:

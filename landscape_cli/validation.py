@@ -66,6 +66,8 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     config.measure = _merge(family.Options, measure, "measure")
     _check_limits(config, "")
     given = {text.lstrip("+~").split("=")[0] for text in overrides}
+    if "profile.name" in given:
+        raise BadInput("profile.name: it says what a figure was drawn from; allowed: profile=NAME")
     if "dataset" in config.grid and given & {"dataset", "dataset.name"} and "grid.dataset" not in given:
         config.grid["dataset"] = [config.dataset.name]
     _check_grid(config)

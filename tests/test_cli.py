@@ -1,6 +1,7 @@
 """The commands beside ``run``: what they print, what they need, and what they leave alone."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -99,7 +100,11 @@ class TestList:
             return next(line for line in finished.out.splitlines() if line.startswith("quickstart"))
 
         assert "4/4 points (smoke)" in state()
-        landscape("run", *small, "seeds=1", "shard.count=2")
+        landscape("run", *small, "seeds=1")  # not the experiment's own
+        assert "4/4 points (smoke)" in state()
+        for folder in list(measured.glob("results/*/*")):
+            shutil.rmtree(folder)
+        landscape("run", *small, "shard.count=2")
         assert "2/4 points (smoke)" in state()
         for broken in ("{", "[]", "null", '{"points": 3}'):
             (measured / "runs" / "quickstart.json").write_text(broken)

@@ -256,8 +256,6 @@ class TestKey:
             "keep_parameters=true",
             "name=other",
             "title=other",
-            "thesis=other",
-            "profile.name=other",
             "data.download=false",
             "debug=true",
             "dry_run=true",

@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 from landscape_cli.errors import MeasurementFailed
 from landscape_cli.models.mlp import MLP
 from landscape_cli.rng import generator
-from landscape_cli.training import descend, distance, fit
+from landscape_cli.training import descend, distance, fit, settle
 
 SEEDS = (0, 3, 4, 7, 11)
 OBJECTS, BATCH, EPOCHS = 70, 16, 4  # the last of five minibatches has 6 objects
@@ -192,32 +192,181 @@ def test_divergence_names_the_seed_and_no_other(data):
         fit(model, *data, seeds=SEEDS, start=start, **SETTINGS)
 
 
-@BIASES
-def test_descend_is_gradient_descent_by_autograd(bias):
-    model, seeds, steps, rate = network(bias), 3, 5, 0.3
+def own_objects(model, seeds=3):
+    """Float64 parameters and 20 objects a seed."""
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(seeds, 20, 12, generator=draw, dtype=torch.float64)
     y = torch.randint(3, (seeds, 20), generator=draw)
-    start = {n: t.double() for n, t in model.initialise([generator(s, "test") for s in range(seeds)]).items()}
+    start = model.initialise([generator(s, "test") for s in range(seeds)])
+    return {name: tensor.double() for name, tensor in start.items()}, x, y
+
+
+def own_losses(model, parameters, x, y):
+    return np.array([cross_entropy(model.module(parameters, s)(x[s]), y[s]).item() for s in range(len(y))])
+
+
+def slices(parameters, s):
+    return {name: tensor[s : s + 1] for name, tensor in parameters.items()}
+
+
+def step(net, x, y, rate):
+    gradients = torch.autograd.grad(cross_entropy(net(x), y), list(net.parameters()))
+    with torch.no_grad():
+        for tensor, gradient in zip(net.parameters(), gradients, strict=True):
+            tensor -= rate * gradient
+
+
+@BIASES
+def test_descend_is_gradient_descent_by_autograd(bias):
+    model, steps, rates = network(bias), 5, [0.3, 0.05, 0.8]
+    start, x, y = own_objects(model)
     kept = {name: tensor.clone() for name, tensor in start.items()}
-    end = descend(model, start, x, y, steps=steps, learning_rate=rate)
+    end = descend(model, start, x, y, steps=steps, rates=torch.tensor(rates, dtype=torch.float64))
     assert_same(start, kept)
-    for s in range(seeds):
+    for s, rate in enumerate(rates):
         net = model.module(start, s)
         for _ in range(steps):
-            gradients = torch.autograd.grad(cross_entropy(net(x[s]), y[s]), list(net.parameters()))
-            with torch.no_grad():
-                for tensor, gradient in zip(net.parameters(), gradients, strict=True):
-                    tensor -= rate * gradient
+            step(net, x[s], y[s], rate)
         for name, expected in net.named_parameters():
             torch.testing.assert_close(end[name][s], expected.detach(), rtol=0, atol=1e-12)
+
+
+def test_descend_with_own_rates_is_each_seed_alone():
+    model, rates = network(), torch.tensor([0.3, 0.05, 0.8], dtype=torch.float64)
+    start, x, y = own_objects(model)
+    together = descend(model, start, x, y, steps=5, rates=rates)
+    for s in range(3):
+        one = slice(s, s + 1)
+        alone = descend(model, slices(start, s), x[one], y[one], steps=5, rates=rates[one])
+        for name, tensor in alone.items():
+            torch.testing.assert_close(together[name][one], tensor, rtol=0, atol=1e-12)
+
+
+def test_settle_takes_no_step_that_is_too_large_and_halves_that_rate_alone():
+    model, rate = network(), 0.125
+    start, x, y = own_objects(model)
+    x[1] *= 1e3
+    before, stepped = own_losses(model, start, x, y), []
+    for s in range(3):
+        net = model.module(start, s)
+        step(net, x[s], y[s], rate)
+        stepped.append(cross_entropy(net(x[s]), y[s]).item())
+    assert (np.array(stepped) > before).tolist() == [False, True, False]
+    end, rates = settle(model, start, x, y, steps=1, learning_rate=rate)
+    assert rates.tolist() == [rate / 2, rate / 4, rate / 2]
+    for name, tensor in start.items():
+        assert [torch.equal(end[name][s], tensor[s]) for s in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize("rate", [1e30, 3e38])
+def test_settle_takes_no_step_to_values_that_are_not_finite(data, rate):
+    (x, y), model = data, network(bias=True)
+    start = model.initialise([generator(0, "test")])
+    end, rates = settle(model, start, x[None], y[None], steps=3, learning_rate=rate)
+    assert_same(end, start)
+    assert rates.tolist() == pytest.approx([rate / 16], rel=1e-6)
+
+
+def test_settle_without_steps_returns_the_start_and_half_the_rate():
+    model = network()
+    start, x, y = own_objects(model)
+    end, rates = settle(model, start, x, y, steps=0, learning_rate=0.5)
+    assert_same(end, start)
+    assert rates.tolist() == [0.25] * 3
+
+
+@BIASES
+def test_settle_is_gradient_descent_where_every_step_is_taken(bias):
+    model, steps, first = network(bias), 6, 0.0625
+    start, x, y = own_objects(model)
+    kept = {name: tensor.clone() for name, tensor in start.items()}
+    end, rates = settle(model, start, x, y, steps=steps, learning_rate=first)
+    assert_same(start, kept)
+    assert rates.tolist() == [first / 2] * 3
+    for s in range(3):
+        net, loss = model.module(start, s), np.inf
+        for _ in range(steps):
+            before, loss = loss, cross_entropy(net(x[s]), y[s]).item()
+            assert loss < before  # every step is accepted
+            step(net, x[s], y[s], first)
+        for name, expected in net.named_parameters():
+            assert (expected - start[name][s]).abs().max() > 1e-3
+            torch.testing.assert_close(end[name][s], expected.detach(), rtol=0, atol=1e-12)
+
+
+def test_settle_treats_each_seed_as_if_it_were_alone():
+    model = network()
+    start, x, y = own_objects(model)
+    x *= torch.tensor([1, 5, 30]).view(-1, 1, 1)
+    together, rates = settle(model, start, x, y, steps=15, learning_rate=2.0)
+    assert len(set(rates.tolist())) == 3
+    for s in range(3):
+        one = slice(s, s + 1)
+        alone, rate = settle(model, slices(start, s), x[one], y[one], steps=15, learning_rate=2.0)
+        assert rate.item() == rates[s].item()
+        for name, tensor in alone.items():
+            torch.testing.assert_close(together[name][one], tensor, rtol=0, atol=1e-10)
 
 
 def test_descend_reports_divergence(data):
     (x, y), model = data, network(bias=True)
     start = model.initialise([generator(0, "test")])
-    with pytest.raises(MeasurementFailed, match=r"learning rate than 1e\+30"):
-        descend(model, start, x[None], y[None], steps=20, learning_rate=1e30)
+    with pytest.raises(MeasurementFailed, match=r"learning rates up to 1e\+30"):
+        descend(model, start, x[None], y[None], steps=20, rates=torch.tensor([1e30]))
+
+
+def settled_by_hand(net, x, y, steps, largest):
+    """The same in plain autograd, one seed: take a step if the loss does not grow, else halve the rate."""
+    rate, losses = largest, [cross_entropy(net(x), y).item()]
+    for _ in range(steps):
+        gradients = torch.autograd.grad(cross_entropy(net(x), y), list(net.parameters()))
+        before = [tensor.detach().clone() for tensor in net.parameters()]
+        with torch.no_grad():
+            for tensor, gradient in zip(net.parameters(), gradients, strict=True):
+                tensor -= rate * gradient
+            reached = cross_entropy(net(x), y).item()
+            if reached <= losses[-1]:
+                losses.append(reached)
+                rate = min(rate * 1.1, largest)
+            else:
+                rate /= 2
+                for tensor, kept in zip(net.parameters(), before, strict=True):
+                    tensor.copy_(kept)
+    return rate, losses
+
+
+@BIASES
+@pytest.mark.parametrize("largest", [0.1, 50.0])
+def test_settle_never_goes_up_and_finds_each_seeds_rate(bias, largest):
+    model, seeds, steps = network(bias), 3, 25
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(seeds, 20, 12, generator=draw, dtype=torch.float64)
+    y = torch.randint(3, (seeds, 20), generator=draw)
+    start = {n: t.double() for n, t in model.initialise([generator(s, "test") for s in range(seeds)]).items()}
+    kept = {name: tensor.clone() for name, tensor in start.items()}
+    end, rates = settle(model, start, x, y, steps=steps, learning_rate=largest)
+    assert_same(start, kept)
+    assert rates.shape == (seeds,)
+    for s in range(seeds):
+        net = model.module(start, s)
+        rate, losses = settled_by_hand(net, x[s], y[s], steps, largest)
+        assert losses == sorted(losses, reverse=True)
+        assert losses[-1] < losses[0]
+        assert float(rates[s]) == pytest.approx(rate / 2, rel=1e-12)
+        for name, expected in net.named_parameters():
+            torch.testing.assert_close(end[name][s], expected.detach(), rtol=0, atol=1e-10)
+    halved = largest == 50
+    assert bool((rates < largest / 2).any()) == halved
+
+
+def test_settle_takes_no_step_that_is_too_large():
+    model = network(bias=True)
+    x = torch.randn(1, 20, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.arange(20)[None] % 3
+    start = {n: t.double() for n, t in model.initialise([generator(0, "test")]).items()}
+    end, rates = settle(model, start, x, y, steps=3, learning_rate=1e9)
+    assert_same(end, start)
+    assert rates.item() == 1e9 / 2**4
 
 
 def test_distance_is_of_the_whole_parameter_vector():

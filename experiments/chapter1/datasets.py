@@ -71,15 +71,14 @@ class Datasets(Experiment):
             cells = published[published["row"] == row["name"]].set_index("column")["value"]
             if cells.empty:
                 continue
-            same = [row[column] == cells[column] for column in ("format", "resolution")]
+            same = [row[column] == cells[column] for column in ("description", "format", "resolution")]
             yield Verdict(
-                claim=f"{row['name']}: {cells['format']}, {cells['resolution']}",
+                claim=f"{row['name']}: {cells['description']}, {cells['format']}, {cells['resolution']}",
                 source="Table 1.1",
-                statistic="cells that agree, of 2",
+                statistic="cells that agree, of 3",
                 verdict=REPRODUCED if all(same) else NOT_REPRODUCED,
                 effect=float(sum(same)),
                 low=float(sum(same)),
                 high=float(sum(same)),
-                published=2.0,
-                note=f"found: {row['format']}, {row['resolution']}",
+                note=f"found: {row['description']}, {row['format']}, {row['resolution']}",
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,21 +13,13 @@ from landscape_cli.experiment import Context, Experiment, Figure, Measurement, P
 W = Polynomial([0.0, 1.0])
 L_K = 0.2 * ((W - 0.1) ** 4 - 5 * W**3 + 6 * W**2 - W) + 2
 L_K1 = 0.2 * ((W - 0.1) ** 4 - 5 * (W - 0.02) ** 3 + 6 * (W - 0.02) ** 2 - W) + 1.8
+SAMPLES = 1000
 SHOWN = (-0.7, 4.05)
 MARKED = 3.1  # where the thesis marks the shared minimum
 
 
-@dataclass
-class SchematicOptions:
-    """How finely the curves are drawn."""
-
-    samples: int = 1000
-
-
 class SchematicLossChange(Experiment):
     """Illustration of Assumption 1: L_k and L_{k+1} share a minimum, and differ by little."""
-
-    Options = SchematicOptions
 
     def points(self) -> list[Point]:
         """One point: there is nothing to vary."""
@@ -36,7 +27,7 @@ class SchematicLossChange(Experiment):
 
     def measure(self, point: Point, context: Context) -> Measurement:
         """Frames ``curves`` and ``minima`` (the true ones, from the roots of the derivatives)."""
-        w = np.linspace(*SHOWN, point.settings["measure"]["samples"])
+        w = np.linspace(*SHOWN, SAMPLES)
         rows = []
         for name, curve in (("L_k", L_K), ("L_k+1", L_K1)):
             roots = curve.deriv().roots()

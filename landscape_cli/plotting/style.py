@@ -24,7 +24,6 @@ LINE_STYLES = (
     (0, (8, 2)),
     (0, (2, 2)),
 )
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 _RC = {
     "font.family": "DejaVu Sans",

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.chapter1.loss_difference import LossDifference
 from landscape_cli import provenance
 from landscape_cli.convergence.differences import exponential_moving_average, loss_differences
 from landscape_cli.convergence.losses import object_losses
@@ -31,6 +32,7 @@ REPEATS = 3
 
 def main() -> None:
     """Time every stage, print the table, write one JSON file."""
+    torch.set_num_threads(LossDifference.threads)  # as the experiments that train these nets
     pictures, labels, name = _pictures()
     x = torch.tensor(pictures).float().div_(127.5).sub_(1)[:, None]
     y = torch.tensor(labels)
@@ -41,19 +43,19 @@ def main() -> None:
     rows = []
     seconds, parameters = _best(lambda: fit(model, x, y, seeds=range(SEEDS), **training))
     alone, _ = _best(lambda: fit(model, x, y, seeds=[0], **training))
-    textbook, net = _best(lambda: _textbook_training(pictures, labels), repeats=1)
+    textbook, net = _best(lambda: _textbook_training(pictures, labels))
     rows.append(("training, one seed of five together", seconds / SEEDS, textbook))
     rows.append(("training, one seed alone", alone, textbook))
 
     seconds, losses = _best(lambda: object_losses(model, parameters, x, y).losses)
-    textbook, _ = _best(lambda: _textbook_losses(net, pictures, labels), repeats=1)
+    textbook, _ = _best(lambda: _textbook_losses(net, pictures, labels))
     rows.append((f"loss of {OBJECTS} objects, one seed of five", seconds / SEEDS, textbook))
 
     def differences() -> torch.Tensor:
         return loss_differences(losses[0], ORDERINGS, torch.Generator().manual_seed(0)).mean
 
     seconds, curve = _best(differences)
-    textbook, _ = _best(lambda: _textbook_differences(losses[0].numpy()), repeats=1)
+    textbook, _ = _best(lambda: _textbook_differences(losses[0].numpy()))
     rows.append((f"{ORDERINGS} orderings of {OBJECTS} objects", seconds, textbook))
 
     seconds, _ = _best(lambda: exponential_moving_average(curve, SMOOTHING))
