@@ -66,6 +66,7 @@ class MinimumDrift(Experiment):
     Options = MinimumDriftOptions
     uses = frozenset({"dataset", "model", "training", "seeds"})
     min_objects = 20
+    threads = 1  # two stall beside another process, as in LossDifference
 
     def points(self) -> list[Point]:
         """One point: a data set and a network, all seeds together."""
@@ -139,7 +140,7 @@ class MinimumDrift(Experiment):
                 "typical_gradient": [moment.mean_square**0.5 for moment in moments],
                 "own_motion": distance(again, here).numpy(),
                 "effect": distance(there, again).numpy(),
-                "dead": [bool(one.constant) for one in passes],
+                "dead": object_losses(model, here, x64, y64).constant.cpu().numpy(),
             }
             drift.append(pd.DataFrame({"k": k, "seed": seeds, **columns}))
         frames = {
@@ -230,7 +231,12 @@ class MinimumDrift(Experiment):
             yield verdict
 
     def _trend(self, name: str, values: pd.DataFrame, source: str, note: str) -> Verdict:
-        values = values[(values > 0).all(axis=1)]  # an effect of exactly zero has no logarithm
+        positive = (values > 0).all(axis=1)  # zero has no logarithm
+        if not positive.all():
+            note = (
+                f"{note} Without seeds {', '.join(map(str, values.index[~positive]))}: exactly zero somewhere.".strip()
+            )
+        values = values[positive]
         slope = mean_interval(log_log_slope(values.columns.to_numpy(), values.to_numpy()))
         return Verdict(
             claim="Assumption 1 holds better the longer the sequence",
