@@ -12,10 +12,12 @@ from omegaconf import OmegaConf
 
 from landscape_cli import provenance
 from landscape_cli.composing import load
+from landscape_cli.config import ViTConfig
 from landscape_cli.data.locate import Source, data_roots, known_names, locate
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.draw import draw
 from landscape_cli.errors import BadInput, DamagedPoint, LandscapeError, MissingData
+from landscape_cli.features.checkpoints import find_checkpoint
 from landscape_cli.listing import items_of, shipped
 from landscape_cli.plan import Plan, make_plan
 from landscape_cli.store import StoredPoint
@@ -151,6 +153,13 @@ def doctor() -> int:
     except Exception as error:  # whatever keeps it from importing is what the user wants to read
         healthy = False
         print(f"  torchvision does not import: {error}")
+    print("features")
+    vit = ViTConfig()
+    try:
+        found = find_checkpoint(vit.checkpoint, vit.repository, vit.weights, vit.output, data_roots(None), False)
+        print(f"  vit_b_16: {found.path}")
+    except MissingData as error:
+        print(f"  vit_b_16: {error}")
     print("data roots")
     for root in data_roots(None):
         print(f"  {root}{'' if root.is_dir() else ' (not there)'}")

@@ -17,7 +17,7 @@ from landscape_cli.config_path import config_folder
 from landscape_cli.errors import BadInput
 from landscape_cli.validation import flat_keys, nearest, prepare, unknown_key
 
-GROUPS = ("experiment", "dataset", "model", "training", "profile")
+GROUPS = ("experiment", "dataset", "features", "model", "training", "profile")
 
 # What a user may set of Hydra's own configuration: how jobs are launched and swept. The rest (working folder, logging,
 # output folders) is the runner's, and Hydra itself would take +hydra.anything in silence.

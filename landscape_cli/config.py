@@ -27,6 +27,7 @@ class DatasetConfig:
     name: str
     train_size: int | None = bounded(None, minimum=1)  # the first so many train objects; null: all that there are
     max_size: int | None = bounded(None, minimum=1)  # never more than this, however many there are (profiles set it)
+    normalisation: str = bounded("symmetric", choices=("symmetric", "standard"))  # [-1, 1], or mean 0, deviation 1
     embedded: str = "digits"  # what stands in for it under profile=embedded
     in_place_of: list[str] = field(default_factory=list)  # set by prepare: what it stands in for
 
@@ -41,7 +42,73 @@ class MLPConfig:
     bias: bool = False
 
 
-MODELS: dict[str, type] = {"mlp": MLPConfig}
+@dataclass
+class ConvConfig:
+    """L convolutions, a nonlinearity after all but the last, a fully connected head (thesis 1.4.2).
+
+    ``conv2d`` convolves pictures, ``conv1d`` the sequence of a picture's rows.
+    """
+
+    kind: str = bounded("conv2d", choices=("conv1d", "conv2d"))
+    num_layers: int = bounded(4, minimum=1)
+    channels: int = bounded(6, minimum=1)
+    kernel_size: int = bounded(3, minimum=1)
+    bias: bool = True
+    pooling: str = bounded("max", choices=("max", "average"))  # window = stride = 2
+    position: int = bounded(0, minimum=0)  # the convolution after which it replaces the ReLU; 0: none
+    relu_after_last: bool = False
+    head: list[int] = bounded(factory=list, minimum=1)  # sizes of hidden layers before the output layer
+
+
+MODELS: dict[str, type] = {"mlp": MLPConfig, "conv1d": ConvConfig, "conv2d": ConvConfig}
+
+
+@dataclass
+class ConvFeaturesConfig:
+    """Features: what a convolutional network gives to its head, after a ReLU."""
+
+    kind: str
+    num_layers: int = bounded(4, minimum=1)
+    channels: int = bounded(12, minimum=1)
+    kernel_size: int = bounded(3, minimum=1)
+    pooling: str = bounded("max", choices=("max", "average"))
+    position: int = bounded(2, minimum=0)
+    seed: int = bounded(0, minimum=0, maximum=2**31)
+    in_place_of: str | None = None  # set by prepare: the kind that it stands in for
+
+
+@dataclass
+class RandomConvConfig(ConvFeaturesConfig):
+    """The network as it was initialised."""
+
+    kind: str = bounded("random_conv", choices=("random_conv",))
+
+
+@dataclass
+class SmallCNNConfig(ConvFeaturesConfig):
+    """The network trained on another named data set."""
+
+    kind: str = bounded("small_cnn", choices=("small_cnn",))
+    dataset: str | None = None  # null: the one that is named as related to the data set
+    train_size: int | None = bounded(10000, minimum=1)  # at most so many of its train objects; null: all
+    epochs: int = bounded(5, minimum=0)
+    batch_size: int = bounded(64, minimum=1)
+    learning_rate: float = bounded(1e-3, above=0)
+
+
+@dataclass
+class ViTConfig:
+    """Features: the class token of a vision transformer trained elsewhere, from a checkpoint."""
+
+    kind: str = bounded("vit", choices=("vit",))
+    checkpoint: str | None = None  # a folder (transformers) or a .pth file (torchvision); null: where they are cached
+    repository: str = "google/vit-base-patch16-224"  # on the Hugging Face hub
+    weights: str = "vit_b_16-c867db91.pth"  # file of torchvision's ImageNet weights
+    output: str = bounded("class_token", choices=("class_token", "pooled"))
+    embedded: str = bounded("random_conv", choices=("random_conv",))  # what stands in for it under profile=embedded
+
+
+FEATURES: dict[str, type] = {"random_conv": RandomConvConfig, "small_cnn": SmallCNNConfig, "vit": ViTConfig}
 
 
 @dataclass
@@ -61,8 +128,10 @@ class ProfileConfig:
     objects: int | None = bounded(None, minimum=1)
     epochs: int | None = bounded(None, minimum=0)
     permutations: int | None = bounded(None, minimum=2)
+    smoothing: float | None = bounded(None, minimum=0, below=1)
     resamples: int | None = bounded(None, minimum=2)
     grid_points: int | None = bounded(None, minimum=1)
+    channels: int | None = bounded(None, minimum=1)
     seeds: int | None = bounded(None, minimum=1)
     embedded: bool = False
 
@@ -100,9 +169,11 @@ class Config:
     family: str  # class path of the experiment class
     thesis: str | None = bounded(None, pattern=r"(figure|table) \d+\.\d+", allowed="figure N.N or table N.N")
     dataset: DatasetConfig | None = None
+    features: Any = None  # one of FEATURES, by its ``kind``; null: the objects themselves
     model: Any = None  # one of MODELS, by its ``kind``
     training: TrainingConfig | None = None
     grid: dict[str, list[Any]] = field(default_factory=dict)  # axis -> values
+    by_dataset: dict[str, Any] = field(default_factory=dict)  # data set -> keys of dataset and training that differ
     sweep: str = bounded("cross", choices=("cross", "full"))  # one axis at a time, or all combinations
     measure: Any = field(default_factory=dict)  # the family's Options
     seeds: int = bounded(5, minimum=1, maximum=10000)

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -107,24 +108,56 @@ def gather(plan: Plan, stored: Mapping[str, StoredPoint]) -> Results:
 
 def describe(plan: Plan, results: Results) -> str:
     """Name the data sets, their sizes, the profile and what is missing, for the small print of figures and tables."""
-    used = {}
+    used, trainings, extractors = {}, {}, []
     for point in results.points:
         dataset = point.settings.get("dataset")
         if dataset:
             used[dataset["name"]] = dataset["objects"]
+            trainings[dataset["name"]] = point.settings.get("training")
+        if "features" in point.settings and point.settings["features"] not in extractors:
+            extractors.append(point.settings["features"])
     parts = [_describe_data(name, count, results.sources.get(name)) for name, count in used.items()]
     wanted = plan.config.dataset.in_place_of if plan.config.dataset else ()
     if wanted:
         parts.append(f"in place of {', '.join(wanted)}")
+    parts += [_describe_extractor(extractor, plan, results) for extractor in extractors]
     if "training" in plan.experiment.uses:
-        training = plan.config.training
-        seeds, epochs = _count(plan.config.seeds, "seed"), _count(training.epochs, "epoch")
-        parts.append(f"{seeds}, {epochs} of Adam {training.learning_rate:g}, batches of {training.batch_size}")
+        parts.append(f"{_count(plan.config.seeds, 'seed')}, {_describe_training(trainings, results)}")
     if parts:
         parts.append(f"profile {results.profile}")
     if results.missing:
         parts.append(f"MISSING {len(results.missing)} of {len(results.missing) + len(results.points)} points")
     return "; ".join(parts) + "." if parts else ""
+
+
+def _describe_training(trainings: Mapping[str, dict], results: Results) -> str:
+    """How the networks were trained; by data set, where it differs."""
+    texts: dict[str, list[str]] = {}
+    for name, training in trainings.items():
+        epochs = _count(training["epochs"], "epoch")
+        text = f"{epochs} of Adam {training['learning_rate']:g}, batches of {training['batch_size']}"
+        texts.setdefault(text, []).append(results.sources[name].title if name in results.sources else name)
+    if len(texts) == 1:
+        return next(iter(texts))
+    return ", ".join(f"{text} ({', '.join(names)})" for text, names in texts.items())
+
+
+def _describe_extractor(extractor: Mapping[str, Any], plan: Plan, results: Results) -> str:
+    """Whose features were used."""
+    stands_in = getattr(plan.config.features, "in_place_of", None)
+    instead = f" in place of {stands_in}" if stands_in else ""
+    if extractor["kind"] == "vit":
+        checkpoint = plan.checkpoints.get(extractor["checksum"])
+        named = f" {checkpoint.name}" if checkpoint else ""
+        output = extractor["output"].replace("_", " ")
+        return f"features: {output} of the vision transformer{named}, checksum {extractor['checksum'][:12]}"
+    pooling = f", {extractor['pooling']} pooling after {extractor['position']}" if extractor["position"] else ""
+    sizes = f"L={extractor['num_layers']}, C={extractor['channels']}, k={extractor['kernel_size']}{pooling}"
+    if extractor["kind"] == "random_conv":
+        return f"features of an untrained convolutional net ({sizes}){instead}"
+    learned = extractor["dataset"]
+    on = _describe_data(learned["name"], learned["objects"], results.sources.get(learned["name"]))
+    return f"features of a convolutional net ({sizes}) trained {_count(extractor['epochs'], 'epoch')} on {on}{instead}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -20,10 +20,18 @@ class BadInput(LandscapeError):
     exit_code = 2
 
 
+class ImpossibleModel(BadInput):
+    """A network that cannot be what is asked of it, or whose layers do not fit on the objects."""
+
+
 class MissingData(LandscapeError):
-    """A data set is not where it was looked for."""
+    """A data set or a checkpoint is not where it was looked for."""
 
     exit_code = 3
+
+
+class MissingExtractor(MissingData):
+    """The features that every point needs cannot be computed."""
 
 
 class DamagedData(MissingData):

@@ -52,9 +52,10 @@ class Point:
 
     @property
     def stream(self) -> str:
-        """What the random streams of this point depend on, beside seed and purpose: data set and model."""
+        """What the random streams of this point depend on, beside seed and purpose: data set, model, features."""
         settings = self.settings
-        return json.dumps([settings.get("dataset", {}).get("name"), settings.get("model")], sort_keys=True)
+        features = [settings["features"]["kind"]] if "features" in settings else []
+        return json.dumps([settings.get("dataset", {}).get("name"), settings.get("model"), *features], sort_keys=True)
 
     @property
     def label(self) -> str:
@@ -68,7 +69,7 @@ class Context:
 
     device: torch.device
     source: Source | None  # the point's data set, where it is
-    images: Callable[[], ImageData]  # the point's data set, on the device
+    images: Callable[[], ImageData]  # the point's data set or its features, on the device
     progress: Callable[..., Any]  # like tqdm, for a loop inside the point
 
 
@@ -141,8 +142,10 @@ class Experiment(ABC):
 
     Options: ClassVar[type] = NoOptions  # dataclass of the config node ``measure``
     uses: ClassVar[frozenset[str]] = frozenset()  # config nodes needed: dataset, model, training, seeds
+    optional: ClassVar[frozenset[str]] = frozenset()  # config nodes that can be there too: features
     min_objects: ClassVar[int] = 1  # of a data set, below which there is nothing to measure
     threads: ClassVar[int | None] = None  # of the CPU where ``threads`` is not configured; None: torch's choice
+    threads_run_tasks: ClassVar[bool] = False  # one thread an operator, the others for tasks side by side
     version: ClassVar[int] = 1  # raised when ``measure`` changes its numbers: stored points are then measured again
 
     def __init__(self, config: Config) -> None:
@@ -154,20 +157,25 @@ class Experiment(ABC):
         Parameters
         ----------
         dataset
-            Name of another data set than the configured one.
+            Name of another data set than the configured one; ``by_dataset`` says what differs for it.
         changes
             Fields of the model or of the measure that this point changes.
         """
         config = self.config
         settings = {"measure": asdict(config.measure)}
+        own: dict[str, Any] = {}
         if "dataset" in self.uses:
-            wanted = config.dataset
-            sizes = {"train_size": wanted.train_size, "max_size": wanted.max_size}
-            settings["dataset"] = {"name": dataset or wanted.name, **sizes}
+            fields = ("name", "train_size", "max_size", "normalisation")
+            settings["dataset"] = {name: getattr(config.dataset, name) for name in fields}
+            settings["dataset"]["name"] = dataset or config.dataset.name
+            own = config.by_dataset.get(settings["dataset"]["name"], {})
+            settings["dataset"].update(own.get("dataset", {}))
+        if config.features is not None:
+            settings["features"] = asdict(config.features)
         if "model" in self.uses:
             settings["model"] = asdict(config.model)
         if "training" in self.uses:
-            settings["training"] = asdict(config.training)
+            settings["training"] = {**asdict(config.training), **own.get("training", {})}
         if "seeds" in self.uses:
             settings["seeds"] = list(range(config.seed, config.seed + config.seeds))
         for name, value in changes.items():

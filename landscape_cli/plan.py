@@ -10,8 +10,10 @@ from typing import Any
 from landscape_cli.config import Config
 from landscape_cli.data.locate import Source, check_train_size, data_roots, locate
 from landscape_cli.data.sets import IMAGE_SETS
-from landscape_cli.errors import BadInput, DamagedData, LandscapeError, MissingData
+from landscape_cli.errors import BadInput, DamagedData, ImpossibleModel, LandscapeError, MissingData, MissingExtractor
 from landscape_cli.experiment import Experiment, Point
+from landscape_cli.features.checkpoints import Checkpoint, find_checkpoint
+from landscape_cli.geometry import check_model, conv_geometry
 from landscape_cli.store import Store, key_of
 from landscape_cli.validation import load_class
 
@@ -36,6 +38,7 @@ class Plan:
     located: tuple[Located, ...]
     unlocated: Mapping[int, tuple[Point, LandscapeError]]  # by position; their data is missing, damaged or too small
     sources: Mapping[str, Source]
+    checkpoints: Mapping[str, Checkpoint]  # by checksum
 
     @property
     def shard(self) -> tuple[Located, ...]:
@@ -75,13 +78,16 @@ def make_plan(config: Config, download: bool = False, from_store: bool = False) 
             settings = finder.resolve(point.settings)
         except LandscapeError as error:
             key = _stored_key(store, family, experiment.version, point.settings) if from_store else None
+            refused = isinstance(error, ImpossibleModel) or (isinstance(error, MissingExtractor) and not from_store)
+            if key is None and refused:  # as a whole, before anything is loaded
+                raise
             if key is None:
                 unlocated[position] = (point, error)
                 continue
             settings = key[1]
         resolved = Point.of(point.coordinates, settings)
         located.append(Located(resolved, key_of(family, experiment.version, settings), position))
-    return Plan(config, experiment, family, store, tuple(located), unlocated, finder.sources)
+    return Plan(config, experiment, family, store, tuple(located), unlocated, finder.sources, finder.checkpoints)
 
 
 class _Finder:
@@ -93,18 +99,70 @@ class _Finder:
         self.download = download and config.data.download
         self.sources: dict[str, Source] = {}
         self.errors: dict[str, LandscapeError] = {}
+        self.checkpoints: dict[str, Checkpoint] = {}
+        self.found: dict[tuple, Checkpoint] = {}
 
     def resolve(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Replace what was asked of a data set by what identifies the objects that are used."""
         if "dataset" not in settings:
             return settings
         wanted = settings["dataset"]
+        if wanted["name"] in IMAGE_SETS:
+            self._check_models(settings, IMAGE_SETS[wanted["name"]].shape)
         source = self.find(wanted["name"])
+        self._check_models(settings, source.shape)
         dataset = identity(wanted, source)
         if dataset["objects"] < self.min_objects:
             few = f"{dataset['objects']} of {source.train_objects} train objects of {source.title}"
             raise BadInput(f"dataset.train_size: {few}; allowed: {self.min_objects} or more")
-        return {**settings, "dataset": dataset}
+        settings = {**settings, "dataset": dataset}
+        if "features" in settings:
+            settings["features"] = self._extractor(settings["features"], source)
+        return settings
+
+    def _check_models(self, settings: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
+        """Refuse networks whose layers do not fit on the objects."""
+        name, features = settings["dataset"]["name"], settings.get("features")
+        if features and features["kind"] != "vit":
+            conv_geometry({**features, "kind": "conv2d"}, shape, name, "features")
+        if "model" in settings:
+            check_model(settings["model"], None if features else shape, name)
+
+    def _extractor(self, wanted: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        """Replace what was asked of a feature extractor by what identifies it."""
+        own = {name: value for name, value in wanted.items() if name not in ("in_place_of", "embedded")}
+        if wanted["kind"] == "vit":
+            asked = (wanted["checkpoint"], wanted["repository"], wanted["weights"], wanted["output"])
+            if asked not in self.found:
+                try:
+                    self.found[asked] = find_checkpoint(*asked, self.roots, self.download)
+                except MissingData as error:
+                    raise MissingExtractor(str(error)) from error
+            checkpoint = self.found[asked]
+            self.checkpoints[checkpoint.checksum] = checkpoint
+            return {"kind": "vit", "output": wanted["output"], "checksum": checkpoint.checksum}
+        if wanted["kind"] == "small_cnn":
+            own["dataset"] = self._pretraining(wanted, source)
+            del own["train_size"]
+        return own
+
+    def _pretraining(self, wanted: Mapping[str, Any], source: Source) -> dict[str, Any]:
+        """Identify the objects that a small network is trained on to extract features of another data set."""
+        known = IMAGE_SETS.get(source.name)
+        name = wanted["dataset"] or (known.related if known else None)
+        if name is None:
+            raise BadInput(f"features.dataset: null, and no related data set is known of {source.name!r}; give a name")
+        if name == source.name:
+            raise BadInput(f"features.dataset: {name!r} is the data set itself; allowed: another one")
+        other = self.find(name)
+        if other.shape[0] != source.shape[0]:
+            raise BadInput(
+                f"features.dataset: {name!r} has {other.shape[0]} channels and {source.name!r} {source.shape[0]}; "
+                "allowed: a data set with as many"
+            )
+        conv_geometry({**wanted, "kind": "conv2d"}, other.shape, name, "features")
+        asked = {"name": name, "train_size": None, "max_size": wanted["train_size"], "normalisation": "symmetric"}
+        return identity(asked, other)
 
     def find(self, name: str) -> Source:
         if name in self.errors:
@@ -149,21 +207,33 @@ def identity(wanted: Mapping[str, Any], source: Source) -> dict[str, Any]:
         check_train_size(source, size)
     else:
         size = min(source.train_objects, cap or source.train_objects)
-    return {"name": wanted["name"], "objects": size, "checksum": source.checksum}
+    known = {"normalisation": wanted["normalisation"]} if "normalisation" in wanted else {}
+    return {"name": wanted["name"], "objects": size, "checksum": source.checksum, **known}
 
 
 def _stored_key(store: Store, family: str, version: int, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """Find the one stored point with these settings, whatever its data set's checksum and, unless asked, size."""
     dataset = wanted.get("dataset") or {}
     sizes = [s for s in (dataset.get("train_size"), dataset.get("max_size")) if s is not None]
-    rest = {k: v for k, v in wanted.items() if k != "dataset"}
+    rest = {k: v for k, v in wanted.items() if k not in ("dataset", "features")}
     found = []
     for document in store.documents(family):
         settings = document["settings"]
-        same = settings.get("dataset", {}).get("name") == dataset.get("name")
-        same = same and (not sizes or settings["dataset"]["objects"] == min(sizes))
-        if same and {k: v for k, v in settings.items() if k != "dataset"} == rest:
+        stored = settings.get("dataset", {})
+        same = all(stored.get(name) == dataset.get(name) for name in ("name", "normalisation"))
+        same = same and (not sizes or stored["objects"] == min(sizes))
+        same = same and _same_extractor(settings.get("features"), wanted.get("features"))
+        if same and {k: v for k, v in settings.items() if k not in ("dataset", "features")} == rest:
             key = key_of(family, version, settings)
             if key == document["key"]:
                 found.append((key, settings))
     return found[0] if len(found) == 1 else None
+
+
+def _same_extractor(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None) -> bool:
+    """Whether stored features can be those that are wanted, whatever the checksums."""
+    if not (stored and wanted):
+        return stored == wanted
+    learned_on = stored.get("dataset", {}).get("name")
+    named = wanted.get("dataset") in (None, learned_on)
+    return named and all(wanted.get(k) == v for k, v in stored.items() if k not in ("checksum", "dataset"))

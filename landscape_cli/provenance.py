@@ -14,7 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 COMMAND = "LANDSCAPE_COMMAND"
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "hydra-core", "omegaconf", "matplotlib")
+PACKAGES = (
+    *("torch", "torchvision", "transformers", "numpy", "scipy", "pandas", "pyarrow"),
+    *("hydra-core", "omegaconf", "matplotlib"),
+)
 
 
 @cache

@@ -113,10 +113,15 @@ def _read_stored(plan: Plan, located: Sequence[Located], known: dict[str, Stored
 def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
     import torch
 
+    from landscape_cli import parallel
+
     config = plan.config
     device = _device(config.device)
+    torch.backends.cudnn.allow_tf32 = False  # on by default; it keeps ten bits of a convolution's products
     _initial_threads()
-    torch.set_num_threads(config.threads or plan.experiment.threads or _initial_threads())
+    threads = config.threads or plan.experiment.threads or _initial_threads()
+    torch.set_num_threads(1 if plan.experiment.threads_run_tasks else threads)
+    parallel.use_workers(threads if plan.experiment.threads_run_tasks else 1)
     folder = _run_folder(config)
     images: dict[tuple, object] = {}
     failures = []
@@ -138,7 +143,7 @@ def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
                         "commit": provenance.commit(),
                         "versions": provenance.versions(),
                         "device": _device_name(device),
-                        "threads": torch.get_num_threads(),
+                        "threads": threads,
                         "began": began,
                         "seconds": round(time.perf_counter() - at, 3),
                     },
@@ -174,11 +179,24 @@ def _check(measurement: Measurement) -> None:
 def _images(plan: Plan, item: Located, device: object, cache: dict[tuple, object]) -> object:
     from landscape_cli.data.images import load_images
 
-    wanted = item.point.settings["dataset"]
-    key = (wanted["checksum"], wanted["objects"])
+    settings = item.point.settings
+    wanted, features = settings["dataset"], settings.get("features")
+    key = (wanted["checksum"], wanted["objects"], wanted["normalisation"], json.dumps(features, sort_keys=True))
     if key not in cache:
         cache.clear()  # one data set on the device at a time
-        cache[key] = load_images(plan.sources[wanted["name"]], wanted["objects"], device=device)
+
+        def load(wanted: dict) -> object:
+            source, size = plan.sources[wanted["name"]], wanted["objects"]
+            return load_images(source, size, device=device, normalisation=wanted["normalisation"])
+
+        if features:
+            from landscape_cli.features.extract import load_features
+
+            folder = Path(plan.config.output_dir).expanduser() / "features"
+            checkpoint = plan.checkpoints.get(features.get("checksum"))
+            cache[key] = load_features(features, wanted, load, checkpoint, folder, _inner_bar)
+        else:
+            cache[key] = load(wanted)
     return cache[key]
 
 

@@ -76,3 +76,32 @@ def log_log_slope(x: Sequence[float] | np.ndarray, y: np.ndarray) -> np.ndarray:
     u = np.log(np.asarray(x, dtype=float))
     u = u - u.mean()
     return np.log(np.asarray(y, dtype=float)) @ u / (u @ u)
+
+
+def turning(groups: Sequence[np.ndarray], level: float = 0.95) -> Interval:
+    """How far a sequence of means turns: the smaller of its largest rise and its largest fall between two places.
+
+    Positive: the means rise somewhere and fall somewhere, so they are not monotone. Negative: they only rise or only
+    fall, and it is minus the smallest step. The interval is simultaneous over all pairs (Tukey's honestly significant
+    differences), so that the many pairs of a long sequence do not make one turn by chance.
+
+    Parameters
+    ----------
+    groups
+        Independent values at each place, in order; at least three places. Equal variances are assumed.
+
+    Returns
+    -------
+    Infinite if a place has fewer than two values.
+    """
+    means = np.array([group.mean() for group in groups])
+    pairs = np.triu_indices(len(groups), 1)
+    rises = means[pairs[1]] - means[pairs[0]]
+    effect = float(min(rises.max(), (-rises).max()))
+    if min(len(group) for group in groups) < 2:
+        return Interval(effect, -math.inf, math.inf)
+    from scipy.stats import tukey_hsd  # takes a second to import
+
+    interval = tukey_hsd(*groups).confidence_interval(level)
+    low, high = interval.low.T[pairs], interval.high.T[pairs]  # of mean_j - mean_i, i < j
+    return Interval(effect, float(min(low.max(), (-high).max())), float(min(high.max(), (-low).max())))

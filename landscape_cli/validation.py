@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from landscape_cli.config import (
+    FEATURES,
     MODELS,
     Config,
     DataConfig,
@@ -52,17 +53,22 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     except OmegaConfBaseException as error:
         raise BadInput(f"{error.full_key or 'configuration'}: {_first_line(error)}") from error
     model, measure = container.pop("model", None), container.pop("measure", None) or {}
+    features = container.pop("features", None)
     config: Config = _merge(Config, container, "")
     if config.dataset and config.dataset.in_place_of:
         raise BadInput("dataset.in_place_of: only profile=embedded sets it")
+    if isinstance(features, Mapping) and features.get("in_place_of"):
+        raise BadInput("features.in_place_of: only profile=embedded sets it")
     family = load_class(config.family)
     if not (isinstance(family, type) and issubclass(family, Experiment)):
         raise BadInput(
             f"family: {config.family!r} is not an experiment; allowed: a subclass of {Experiment.__module__}.Experiment"
         )
-    _check_nodes(config, model, family)
+    _check_nodes(config, {"model": model, "features": features}, family)
     if model is not None:
-        config.model = _merge(_model_schema(model), model, "model")
+        config.model = _merge(_schema("model", MODELS, model), model, "model")
+    if features is not None:
+        config.features = _merge(_schema("features", FEATURES, features), features, "features")
     config.measure = _merge(family.Options, measure, "measure")
     _check_limits(config, "")
     given = {text.lstrip("+~").split("=")[0] for text in overrides}
@@ -71,6 +77,7 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     if "dataset" in config.grid and given & {"dataset", "dataset.name"} and "grid.dataset" not in given:
         config.grid["dataset"] = [config.dataset.name]
     _check_grid(config)
+    _check_by_dataset(config, given)
     _apply_profile(config, given)
     return config
 
@@ -152,16 +159,16 @@ def _schema_keys(schema: type) -> list[str]:
     return keys
 
 
-def _model_schema(model: Mapping[str, Any]) -> type:
-    kind = model.get("kind")
-    if kind not in MODELS:
-        raise BadInput(f"model.kind: {kind!r}; allowed: {', '.join(MODELS)}")
-    return MODELS[kind]
+def _schema(node: str, kinds: Mapping[str, type], values: Mapping[str, Any]) -> type:
+    kind = values.get("kind")
+    if kind not in kinds:
+        raise BadInput(f"{node}.kind: {kind!r}; allowed: {', '.join(kinds)}")
+    return kinds[kind]
 
 
-def _check_nodes(config: Config, model: Any, family: type) -> None:
-    for name, node in (("dataset", config.dataset), ("model", model), ("training", config.training)):
-        if node is not None and name not in family.uses:
+def _check_nodes(config: Config, kinds: Mapping[str, Any], family: type) -> None:
+    for name, node in {"dataset": config.dataset, "training": config.training, **kinds}.items():
+        if node is not None and name not in family.uses | family.optional:
             raise BadInput(f"{name}: the experiment {config.name!r} has none")
         if node is None and name in family.uses:
             raise BadInput(f"{name}: the experiment {config.name!r} needs one, for example {name}=…")
@@ -230,6 +237,23 @@ def _check_grid(config: Config) -> None:
             _check_value(getattr(merged, axis), entry, f"grid.{axis}")
 
 
+def _check_by_dataset(config: Config, given: set[str]) -> None:
+    """Check what differs for one data set, and let what was given on the command line hold for all."""
+    for name, nodes in config.by_dataset.items():
+        prefix = f"by_dataset.{name}"
+        if not isinstance(nodes, dict) or not all(isinstance(changes, dict) for changes in nodes.values()):
+            raise BadInput(f"{prefix}: {nodes!r}; allowed: keys of dataset and training")
+        for node, changes in nodes.items():
+            own = {"dataset": config.dataset, "training": config.training}.get(node)
+            if own is None:
+                raise BadInput(f"{prefix}.{node}: allowed: dataset, training")
+            merged = _merge(type(own), {**dataclasses.asdict(own), **changes}, f"{prefix}.{node}")
+            _check_limits(merged, f"{prefix}.{node}")
+            nodes[node] = {key: getattr(merged, key) for key in changes if f"{node}.{key}" not in given}
+            if "name" in nodes[node]:
+                raise BadInput(f"{prefix}.{node}.name: a data set keeps its name")
+
+
 def _apply_profile(config: Config, given: set[str]) -> None:
     profile = config.profile
 
@@ -239,7 +263,18 @@ def _apply_profile(config: Config, given: set[str]) -> None:
             setattr(owner, name, min(value, limit))
 
     cap(config.training, "epochs", profile.epochs, "training.epochs")
+    for nodes in config.by_dataset.values():
+        changes = nodes.get("training", {})
+        if "epochs" in changes and profile.epochs is not None:
+            changes["epochs"] = min(changes["epochs"], profile.epochs)
+    cap(config.features, "epochs", profile.epochs, "features.epochs")
+    cap(config.features, "train_size", profile.objects, "features.train_size")
+    cap(config.model, "channels", profile.channels, "model.channels")
+    if profile.channels and "channels" in config.grid and "grid.channels" not in given:
+        narrow = [value for value in config.grid["channels"] if value <= profile.channels]
+        config.grid["channels"] = narrow or [profile.channels]
     cap(config.measure, "permutations", profile.permutations, "measure.permutations")
+    cap(config.measure, "smoothing", profile.smoothing, "measure.smoothing")
     cap(config.measure, "resamples", profile.resamples, "measure.resamples")
     cap(config, "seeds", profile.seeds, "seeds")
     for axis, values in config.grid.items():
@@ -254,6 +289,9 @@ def _apply_profile(config: Config, given: set[str]) -> None:
             config.dataset.name = stand_in
             if "dataset" in config.grid:
                 config.grid["dataset"] = [stand_in]
+        stand_in = getattr(config.features, "embedded", None)
+        if profile.embedded and stand_in and not given & {"features", "features.kind", "features.checkpoint"}:
+            config.features = FEATURES[stand_in](in_place_of=config.features.kind)
 
 
 def thin(values: Sequence[Any], count: int) -> list[Any]:

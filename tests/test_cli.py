@@ -172,7 +172,7 @@ class TestFigures:
     def test_of_all(self, landscape, measured, small):
         finished = landscape("figures", *small)
         assert finished.code == 0  # what can be drawn was drawn
-        assert "fc_mnist: 4 of 4 points" in finished.err
+        assert "conv_layers_mnist: 2 of 2 points" in finished.err
         assert "quickstart:" not in finished.err
         assert "quickstart:" in finished.out
 
@@ -191,7 +191,7 @@ class TestData:
         finished = landscape("data", "list")
         assert finished.code == 0
         assert [line.split()[0] for line in finished.out.splitlines()] == list(IMAGE_SETS)
-        digits, mnist, *_ = finished.out.splitlines()
+        digits, _, mnist, *_ = finished.out.splitlines()
         assert "1437 train, 360 test, 1x8x8, 10 classes, whole" in digits
         assert "not found" in mnist
 

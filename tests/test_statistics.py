@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from landscape_cli.experiment import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from landscape_cli.statistics import Interval, equivalence_verdict, log_log_slope, mean_interval, sign_verdict
+from landscape_cli.statistics import Interval, equivalence_verdict, log_log_slope, mean_interval, sign_verdict, turning
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
@@ -93,3 +93,45 @@ def test_slope_is_polyfits():
     expected = [np.polyfit(np.log(x), np.log(row), 1)[0] for row in y]
     np.testing.assert_allclose(log_log_slope(x, y), expected, rtol=1e-10)
     np.testing.assert_allclose(log_log_slope(x, y[0]), expected[0], rtol=1e-10)
+
+
+def groups(*means, spread=0.02, size=5):
+    random = np.random.default_rng(1)
+    return [mean + random.normal(0, spread, size) for mean in means]
+
+
+@pytest.mark.parametrize(
+    ("means", "sign"),
+    [((0, 1, 2), -1), ((2, 1, 0), -1), ((0, 1, 0.5), 1), ((1, 0, 0.7, 2), 1), ((0, 0, 0), 0), ((0, 1, 1), 0)],
+)
+def test_turning_tells_monotone_from_not(means, sign):
+    found = turning(groups(*means))
+    assert found.low <= found.mean <= found.high
+    assert {1: found.low > 0, -1: found.high < 0, 0: found.low < 0 < found.high}[sign]
+
+
+def test_turning_is_the_smaller_of_rise_and_fall():
+    exact = [np.array([v - 1, v + 1]) for v in (0.0, 3.0, 1.0, 2.0)]
+    assert turning(exact).mean == 2  # rise 3, fall 2
+    assert turning([np.array([v - 1, v + 1]) for v in (0.0, 3.0, 4.5)]).mean == -1.5  # minus the smallest step
+    assert turning([-group for group in exact]).mean == 2
+
+
+def test_turning_of_three_places_is_tukeys_interval():
+    values = groups(0, 1, 0.4, size=6)
+    pairs = stats.tukey_hsd(*values).confidence_interval(0.95)
+    found = turning(values)
+    # The rise from 0 to 1 is far larger than the fall from 1 to 2, and so are its bounds.
+    assert (found.low, found.high) == pytest.approx((pairs.low[1, 2], pairs.high[1, 2]), rel=1e-9)
+
+
+def test_turning_covers_a_flat_sequence():
+    random = np.random.default_rng(3)
+    for _ in range(6):
+        found = turning(list(random.normal(0, 1, (6, 5))))
+        assert found.low < 0 < found.mean  # noise turns, and is not taken for a turn
+
+
+def test_turning_of_one_seed_is_open():
+    found = turning([np.array([v]) for v in (0.0, 1.0, 0.5)])
+    assert (found.mean, found.low, found.high) == (0.5, -math.inf, math.inf)

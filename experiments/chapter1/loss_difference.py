@@ -14,6 +14,7 @@ from landscape_cli.config import bounded
 from landscape_cli.experiment import Context, Experiment, Measurement, Point, Results
 from landscape_cli.statistics import log_log_slope, mean_interval
 
+EVERY = 5000
 UNITS = {
     "k": "objects",
     "difference": "nats",
@@ -63,7 +64,7 @@ class LossDifference(Experiment):
         return list(dict.fromkeys(points))
 
     def measure(self, point: Point, context: Context) -> Measurement:
-        """Frames ``curves`` (one row a seed and k) and ``networks`` (one row a seed)."""
+        """Frames ``curves`` (one row a seed and k, see :func:`stored_k`) and ``networks`` (one row a seed)."""
         from landscape_cli.convergence.differences import (
             closed_form,
             exponential_moving_average,
@@ -77,7 +78,7 @@ class LossDifference(Experiment):
 
         settings, data = point.settings, context.images()
         seeds, options = settings["seeds"], settings["measure"]
-        model = build_model(settings["model"], data.source.shape, data.source.classes)
+        model = build_model(settings["model"], data.shape, data.source.classes)
         parameters = fit(
             model,
             data.x_train,
@@ -100,8 +101,9 @@ class LossDifference(Experiment):
                 "ema": exponential_moving_average(curve.mean, options["smoothing"]),
                 "closed_form": closed_form(train.losses[s]),
             }
-            frame = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
-            frame.insert(0, "k", np.arange(1, len(frame) + 1))
+            kept = stored_k(len(curve.mean))
+            frame = pd.DataFrame({name: values.cpu().numpy()[kept - 1] for name, values in columns.items()})
+            frame.insert(0, "k", kept)
             frame.insert(0, "seed", seed)
             curves.append(frame)
         networks = pd.DataFrame(
@@ -130,13 +132,16 @@ class LossDifference(Experiment):
         own, values = getattr(node, axis), self.config.grid[axis]
         return own if self.config.sweep == "cross" or own in values else values[len(values) // 2]
 
-    def slice_along(self, frame: pd.DataFrame, axis: str, dataset: str) -> pd.DataFrame:
-        """Rows of one data set in which only `axis` varies."""
-        keep = frame["dataset"] == dataset
-        for other in self.axes:
-            if other != axis:
-                keep &= frame[other] == self.fixed(other)
-        return frame[keep]
+
+def stored_k(last: int) -> np.ndarray:
+    """The k of a curve that ends at `last` whose values are stored.
+
+    All up to EVERY, then as many again evenly spaced, the last among them. Every value is computed from all that come
+    before it; a longer table would only take space.
+    """
+    if last <= 2 * EVERY:
+        return np.arange(1, last + 1)
+    return np.concatenate([np.arange(1, EVERY + 1), np.linspace(EVERY, last, EVERY + 1).round().astype(int)[1:]])
 
 
 def alive(results: Results) -> pd.DataFrame:

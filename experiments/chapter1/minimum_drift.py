@@ -85,7 +85,7 @@ class MinimumDrift(Experiment):
         settings, data = point.settings, context.images()
         seeds, options = settings["seeds"], settings["measure"]
         stream = point.stream
-        model = build_model(settings["model"], data.source.shape, data.source.classes)
+        model = build_model(settings["model"], data.shape, data.source.classes)
         x, y, m = data.x_train, data.y_train, len(data.x_train)
         training = settings["training"]
         final = fit(model, x, y, seeds=seeds, stream=stream, **training)

@@ -8,8 +8,6 @@ import torch
 
 from landscape_cli.models import Parameters, StackedModel
 
-CHUNK = 2048  # objects; the largest activation of a chunk stays in the cache of a CPU
-
 
 @dataclass(frozen=True)
 class ObjectLosses:
@@ -34,9 +32,9 @@ def object_losses(model: StackedModel, parameters: Parameters, x: torch.Tensor, 
         Objects (N, …) and class indices (N,), at least one.
     """
     losses, correct, low, high = [], [], None, None
-    for begin in range(0, len(x), CHUNK):
-        labels = y[begin : begin + CHUNK]
-        logits = wide(model.forward(parameters, x[None, begin : begin + CHUNK]))
+    for begin in range(0, len(x), model.chunk):
+        labels = y[begin : begin + model.chunk]
+        logits = wide(model.forward(parameters, x[None, begin : begin + model.chunk]))
         index = labels.to(logits.device).expand(logits.shape[0], -1).unsqueeze(-1)
         losses.append(logits.logsumexp(dim=-1) - logits.gather(2, index).squeeze(-1))
         correct.append((logits.argmax(dim=-1, keepdim=True) == index).sum(dim=(1, 2)))

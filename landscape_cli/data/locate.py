@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landscape_cli.data.archive import damaged, inspect_archive, reading
-from landscape_cli.data.sets import DIGITS_DIGEST, IMAGE_SETS, ImageSet, Layout
+from landscape_cli.data.sets import DIGITS_DIGESTS, IMAGE_SETS, ImageSet, Layout
 from landscape_cli.errors import BadInput, MissingData
 
 TORCHVISION, ARCHIVE, SCIKIT_LEARN = "torchvision", "archive", "scikit-learn"
@@ -84,7 +84,7 @@ def locate(name: str, roots: Sequence[str | Path]) -> Source:
     """
     published = IMAGE_SETS.get(name)
     if published and published.layout is None:
-        return _source(published, SCIKIT_LEARN, (), DIGITS_DIGEST)
+        return _source(published, SCIKIT_LEARN, (), DIGITS_DIGESTS[name])
     part, problems = None, []
     for root in map(expand, roots):
         places = [(root / "images" / f"{name}.npz", _from_archive)]

@@ -49,12 +49,18 @@ class ImageSet:
     test_objects: int
     layout: Layout | None  # None: it ships with scikit-learn
     class_names: tuple[str, ...] = ()  # empty: the files name them
+    related: str | None = None  # another set of the same kind, from which features can be learned
+    channel_means: tuple[float, ...] = ()  # of pixels in 0..1, as published; empty: taken from the train objects
+    channel_deviations: tuple[float, ...] = ()
 
 
 _TEN_DIGITS = tuple(str(digit) for digit in range(10))
 
-# SHA-256 of scikit-learn's digits: the images as uint8, then the labels as little-endian int64.
-DIGITS_DIGEST = "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5"
+# SHA-256 of scikit-learn's digits, as they are and enlarged: the images as uint8, the labels as little-endian int64.
+DIGITS_DIGESTS = {
+    "digits": "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5",
+    "digits_32": "2952ddb62ce053ee358cac9f64c6981d639722df5f92070f92a09138f6d84398",
+}
 
 _MNIST = Layout(
     folder="MNIST/raw",
@@ -159,6 +165,18 @@ IMAGE_SETS: dict[str, ImageSet] = {
             class_names=_TEN_DIGITS,
         ),
         ImageSet(
+            name="digits_32",
+            title="Digits 32x32",
+            description="handwritten digits, enlarged four times",
+            shape=(1, 32, 32),
+            classes=10,
+            max_value=255,
+            train_objects=1437,
+            test_objects=360,
+            layout=None,
+            class_names=_TEN_DIGITS,
+        ),
+        ImageSet(
             name="mnist",
             title="MNIST",
             description="handwritten digits",
@@ -169,6 +187,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
             test_objects=10000,
             layout=_MNIST,
             class_names=_TEN_DIGITS,
+            related="fashion_mnist",
         ),
         ImageSet(
             name="fashion_mnist",
@@ -192,6 +211,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
                 "Bag",
                 "Ankle boot",
             ),
+            related="mnist",
         ),
         ImageSet(
             name="cifar10",
@@ -203,6 +223,9 @@ IMAGE_SETS: dict[str, ImageSet] = {
             train_objects=50000,
             test_objects=10000,
             layout=_CIFAR10,
+            related="cifar100",
+            channel_means=(0.4914, 0.4822, 0.4465),
+            channel_deviations=(0.2470, 0.2435, 0.2616),
         ),
         ImageSet(
             name="cifar100",
@@ -214,6 +237,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
             train_objects=50000,
             test_objects=10000,
             layout=_CIFAR100,
+            related="cifar10",
         ),
     )
 }

@@ -6,12 +6,14 @@ slice a seed, so that an elementwise optimiser updates all seeds at once and eac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 
 from landscape_cli.errors import BadInput
+from landscape_cli.models.conv import ConvNet
 from landscape_cli.models.mlp import MLP
 
 Parameters = dict[str, torch.Tensor]  # name -> (S, …)
@@ -19,6 +21,8 @@ Parameters = dict[str, torch.Tensor]  # name -> (S, …)
 
 class StackedModel(Protocol):
     """What training and measuring need of a network."""
+
+    chunk: int  # objects to handle at a time when nothing is trained
 
     def initialise(self, generators: Sequence[torch.Generator]) -> Parameters:
         """Draw one initialisation a generator, with PyTorch's default distribution."""
@@ -39,12 +43,14 @@ def build_model(settings: Mapping[str, Any], shape: tuple[int, int, int], classe
     Parameters
     ----------
     shape
-        (C, H, W) of one input.
+        (C, H, W) of one input; (F, 1, 1) for a vector of F features.
     classes
         Number of outputs K.
     """
-    options = dict(settings)
-    kind = options.pop("kind")
-    if kind != "mlp":
-        raise BadInput(f"model.kind: {kind!r}; allowed: mlp")
-    return MLP(in_features=shape[0] * shape[1] * shape[2], classes=classes, **options)
+    kind = settings["kind"]
+    if kind == "mlp":
+        options = {name: value for name, value in settings.items() if name != "kind"}
+        return MLP(in_features=math.prod(shape), classes=classes, **options)
+    if kind in ("conv1d", "conv2d"):
+        return ConvNet(settings, shape, classes)
+    raise BadInput(f"model.kind: {kind!r}; allowed: mlp, conv1d, conv2d")

@@ -15,6 +15,8 @@ class MLP:
     in :meth:`module`'s ``state_dict`` and have a leading seed axis: weights (S, out, in), biases (S, out).
     """
 
+    chunk = 2048  # objects at a time when nothing is trained: the largest activation stays in a CPU's cache
+
     def __init__(self, in_features: int, classes: int, hidden_size: int, num_layers: int, bias: bool = False) -> None:
         self.widths = (in_features, *[hidden_size] * (num_layers + 1), classes)
         self.bias = bias

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 FULL_WIDTH = 6.9  # inches, a page's text width
 COLUMN_WIDTH = 3.4
+SINGLE_WIDTH = 4.8  # one panel with many labelled curves
 
 LINE_STYLES = (
     "-",

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from landscape_cli.convergence import losses as module
 from landscape_cli.convergence.losses import object_losses
 from landscape_cli.models.mlp import MLP
 from landscape_cli.rng import generator
@@ -89,7 +88,7 @@ def test_chunks_do_not_matter(data, monkeypatch, bias, chunk):
     if bias:
         parameters["2.bias"][2] = -1
     whole = object_losses(model, parameters, *data)
-    monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr(MLP, "chunk", chunk)
     chunked = object_losses(model, parameters, *data)
     torch.testing.assert_close(chunked.losses, whole.losses, rtol=0, atol=1e-12)
     assert torch.equal(chunked.correct, whole.correct)
@@ -126,7 +125,7 @@ def test_a_dead_network_is_constant_and_a_living_one_is_not(bias, layer, dtype):
 
 @pytest.mark.parametrize("largest_first", [False, True])
 def test_a_network_that_is_constant_in_each_chunk_only_is_alive(monkeypatch, largest_first):
-    monkeypatch.setattr(module, "CHUNK", 5)
+    monkeypatch.setattr(MLP, "chunk", 5)
     model, parameters = network()
     parameters = {name: tensor.abs() for name, tensor in parameters.items()}  # so that every logit grows with x
     sizes = torch.tensor([1.0, 2.0], dtype=torch.float64).repeat_interleave(5)

@@ -177,7 +177,7 @@ def test_digits_need_no_fetching(network, tmp_path):
 
 
 def test_unknown_name(tmp_path):
-    with pytest.raises(BadInput, match=r"known are digits, mnist, .*did you mean 'cifar10'") as raised:
+    with pytest.raises(BadInput, match=r"known are digits, digits_32, mnist, .*did you mean 'cifar10'") as raised:
         fetch("cifar-10", tmp_path)
     assert "\n" not in str(raised.value)
 

@@ -90,7 +90,7 @@ def test_points_hold_everything_that_changes_the_numbers():
     point = experiment({"hidden_size": [9]}, **config).points()[0]
     assert point.coordinates == {"dataset": "mnist", "hidden_size": 9}
     assert point.settings == {
-        "dataset": {"name": "mnist", "train_size": 10000, "max_size": None},
+        "dataset": {"name": "mnist", "train_size": 10000, "max_size": None, "normalisation": "symmetric"},
         "model": {"kind": "mlp", "hidden_size": 9, "num_layers": 2, "bias": True},
         "training": {"epochs": 2, "batch_size": 64, "learning_rate": 1e-3},
         "measure": {"permutations": 100, "smoothing": 0.99},
@@ -117,7 +117,7 @@ def data():
     x = torch.randn(90, 1, 2, 3, generator=draw)
     x[:, 0, 0] += torch.nn.functional.one_hot(y, 3)
     split = {"x_train": x[:60], "y_train": y[:60], "x_test": x[60:], "y_test": y[60:]}
-    return SimpleNamespace(**split, source=SimpleNamespace(shape=(1, 2, 3), classes=3))
+    return SimpleNamespace(**split, shape=(1, 2, 3), source=SimpleNamespace(classes=3))
 
 
 @pytest.fixture

@@ -46,8 +46,8 @@ def data():
     draw = torch.Generator().manual_seed(0)
     y = torch.randint(3, (OBJECTS,), generator=draw)
     x = torch.randn(OBJECTS, 1, 2, 3, generator=draw)
-    source = SimpleNamespace(shape=(1, 2, 3), classes=3)
-    return SimpleNamespace(x_train=x, y_train=y, x_test=x[:0], y_test=y[:0], source=source)
+    source = SimpleNamespace(classes=3)
+    return SimpleNamespace(x_train=x, y_train=y, x_test=x[:0], y_test=y[:0], shape=(1, 2, 3), source=source)
 
 
 def point(epochs=2, **measure) -> Point:
@@ -89,7 +89,7 @@ def test_the_only_point_holds_every_setting():
     (only,) = experiment().points()
     assert only.coordinates == {"dataset": "mnist"}
     assert only.settings == {
-        "dataset": {"name": "mnist", "train_size": None, "max_size": 50},
+        "dataset": {"name": "mnist", "train_size": None, "max_size": 50, "normalisation": "symmetric"},
         "model": asdict(MLPConfig()),
         "training": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3},
         "measure": asdict(MinimumDriftOptions()),

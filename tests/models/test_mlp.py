@@ -1,10 +1,14 @@
+from dataclasses import asdict
+
 import pytest
 import torch
 from scipy import stats
 from torch.nn.functional import cross_entropy
 
+from landscape_cli.config import ConvConfig
 from landscape_cli.errors import BadInput
 from landscape_cli.models import build_model
+from landscape_cli.models.conv import ConvNet
 from landscape_cli.models.mlp import MLP
 from landscape_cli.rng import generator
 
@@ -165,6 +169,16 @@ def test_build_model_takes_features_from_the_pictures_shape():
     assert logits.shape == (1, 2, 11)
 
 
+@pytest.mark.parametrize(("kind", "first"), [("conv1d", (6, 27, 3)), ("conv2d", (6, 3, 3, 3))])
+def test_build_model_builds_convolutional_networks(kind, first):
+    settings = asdict(ConvConfig(kind=kind, num_layers=2, position=1, head=[7]))
+    model = build_model(settings, (3, 8, 9), 11)
+    assert isinstance(model, ConvNet)
+    parameters = model.initialise([generator(0, "test")])
+    assert parameters["conv1.weight"].shape == (1, *first)
+    assert parameters["head2.weight"].shape == (1, 11, 7)
+
+
 def test_build_model_refuses_what_it_does_not_know():
-    with pytest.raises(BadInput, match=r"model\.kind: 'transformer'; allowed: mlp"):
+    with pytest.raises(BadInput, match=r"model\.kind: 'transformer'; allowed: mlp, conv1d, conv2d$"):
         build_model({"kind": "transformer"}, (1, 2, 2), 3)

@@ -1,0 +1,110 @@
+"""What a network's layers do to the size of a picture, and whether it can take the picture at all. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from landscape_cli.errors import ImpossibleModel
+
+Shape = tuple[int, int, int]
+WINDOW = 2  # of a pooling, and its stride
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """The maps of a convolutional network, layer by layer."""
+
+    input: Shape  # (C, H, W) as the first convolution sees it; a one-dimensional one has W = 1
+    kernel: tuple[int, int]
+    window: tuple[int, int]  # of the pooling, and its stride
+    convolved: tuple[Shape, ...]  # what each convolution puts out
+    passed_on: tuple[Shape, ...]  # the same after the nonlinearity: smaller where it is the pooling
+
+    @property
+    def features(self) -> int:
+        """Inputs of the fully connected head."""
+        channels, height, width = self.passed_on[-1]
+        return channels * height * width
+
+
+def check_model(model: Mapping[str, Any], shape: Shape | None, name: str) -> None:
+    """Refuse a network that cannot take the objects of a data set.
+
+    Parameters
+    ----------
+    model
+        The ``model`` node of a point's settings.
+    shape
+        (C, H, W) of one object; None: a vector of features.
+    name
+        Of the data set, for the message.
+
+    Raises
+    ------
+    ImpossibleModel
+        With the arithmetic.
+    """
+    if model["kind"] not in ("conv1d", "conv2d"):
+        return
+    if shape is None:
+        raise ImpossibleModel(f"model.kind: {model['kind']!r} needs pictures, and features are vectors; allowed: mlp")
+    conv_geometry(model, shape, name)
+
+
+def conv_geometry(model: Mapping[str, Any], shape: Shape, name: str = "the data", node: str = "model") -> ConvGeometry:
+    """Follow a picture through a convolutional network: stride 1, no padding, pooling with window = stride = 2.
+
+    Parameters
+    ----------
+    model
+        Fields of :class:`~landscape_cli.config.ConvConfig`.
+    shape
+        (C, H, W) of one picture. ``conv1d`` reads it as a sequence of its H rows with C·W channels.
+    name, node
+        Of the data set and of the configuration's node, for messages.
+
+    Raises
+    ------
+    ImpossibleModel
+        If a kernel or the pooling is larger than what is left of the picture: at which layer, and how large it is.
+    """
+    kind, layers, k, position = (model[key] for key in ("kind", "num_layers", "kernel_size", "position"))
+    if position > layers - 1:
+        between = ("1, or 0" if layers == 2 else f"1 to {layers - 1}, or 0") if layers > 1 else "0"
+        raise ImpossibleModel(
+            f"{node}.position: {position} with {node}.num_layers={layers}: the pooling takes the place of the "
+            f"nonlinearity between two convolutions; allowed: {between} for none"
+        )
+    channels, height, width = shape
+    one = kind == "conv1d"
+    start = (channels * width, height, 1) if one else shape
+    kernel, window = ((k, 1), (WINDOW, 1)) if one else ((k, k), (WINDOW, WINDOW))
+    size, convolved, passed_on = start[1:], [], []
+    path = [_written(size, one)]
+    for layer in range(1, layers + 1):
+        if size[0] < kernel[0] or size[1] < kernel[1]:
+            raise ImpossibleModel(
+                f"{node}.kernel_size: {k} is larger than what is left of {name} at convolution {layer} of {layers}: "
+                f"{_written(size, one)} ({' -> '.join(path)}; each convolution takes {k} - 1 = {k - 1} off"
+                + (f", the pooling after convolution {position} halves" if 0 < position < layer else "")
+                + ")"
+            )
+        size = (size[0] - kernel[0] + 1, size[1] - kernel[1] + 1)
+        convolved.append((model["channels"], *size))
+        path.append(_written(size, one))
+        if layer == position:
+            if size[0] < window[0] or size[1] < window[1]:
+                raise ImpossibleModel(
+                    f"{node}.position: {position}: what is left of {name} after convolution {position} is "
+                    f"{_written(size, one)} ({' -> '.join(path)}), less than the pooling's window of {WINDOW}"
+                )
+            size = (size[0] // window[0], size[1] // window[1])
+            path.append(_written(size, one))
+        passed_on.append((model["channels"], *size))
+    return ConvGeometry(start, kernel, window, tuple(convolved), tuple(passed_on))
+
+
+def _written(size: tuple[int, int], one: bool) -> str:
+    return str(size[0]) if one else f"{size[0]}x{size[1]}"
