@@ -44,8 +44,9 @@ format: $(STAMP) ## format, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## each stage of the main job beside the textbook way
-	$(BIN)/python -m tests.benchmarks.main_job $(ARGS)
+bench: $(STAMP) ## each stage of the main job beside the textbook way, convolutions beside a plain loop
+	$(BIN)/python -m tests.benchmarks.main_job
+	$(BIN)/python -m tests.benchmarks.convolutions $(ARGS)
 
 clean: ## remove .venv and caches; results in outputs/ stay
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
