@@ -108,15 +108,20 @@ def gather(plan: Plan, stored: Mapping[str, StoredPoint]) -> Results:
 
 def describe(plan: Plan, results: Results) -> str:
     """Name the data sets, their sizes, the profile and what is missing, for the small print of figures and tables."""
-    used, trainings, extractors = {}, {}, []
+    used, trainings, extractors, standardised = {}, {}, [], []
     for point in results.points:
         dataset = point.settings.get("dataset")
         if dataset:
             used[dataset["name"]] = dataset["objects"]
+            if dataset.get("normalisation") == "standard":
+                standardised.append(dataset["name"])
             trainings[dataset["name"]] = point.settings.get("training")
         if "features" in point.settings and point.settings["features"] not in extractors:
             extractors.append(point.settings["features"])
-    parts = [_describe_data(name, count, results.sources.get(name)) for name, count in used.items()]
+    parts = [
+        _describe_data(name, count, results.sources.get(name)) + (", standardised" if name in standardised else "")
+        for name, count in used.items()
+    ]
     wanted = plan.config.dataset.in_place_of if plan.config.dataset else ()
     if wanted:
         parts.append(f"in place of {', '.join(wanted)}")

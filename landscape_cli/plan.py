@@ -117,7 +117,7 @@ class _Finder:
             raise BadInput(f"dataset.train_size: {few}; allowed: {self.min_objects} or more")
         settings = {**settings, "dataset": dataset}
         if "features" in settings:
-            settings["features"] = self._extractor(settings["features"], source)
+            settings["features"] = self._extractor(settings["features"], source, dataset["normalisation"])
         return settings
 
     def _check_models(self, settings: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
@@ -128,10 +128,17 @@ class _Finder:
         if "model" in settings:
             check_model(settings["model"], None if features else shape, name)
 
-    def _extractor(self, wanted: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    def _extractor(self, wanted: Mapping[str, Any], source: Source, normalisation: str) -> dict[str, Any]:
         """Replace what was asked of a feature extractor by what identifies it."""
         own = {name: value for name, value in wanted.items() if name not in ("in_place_of", "embedded")}
+        if wanted.get("position") == 0:
+            own["pooling"] = "max"  # there is none
         if wanted["kind"] == "vit":
+            if normalisation != "symmetric":
+                raise ImpossibleModel(
+                    f"dataset.normalisation: {normalisation!r} with a vision transformer, which normalises pictures "
+                    "itself; allowed: symmetric"
+                )
             asked = (wanted["checkpoint"], wanted["repository"], wanted["weights"], wanted["output"])
             if asked not in self.found:
                 try:
@@ -142,26 +149,31 @@ class _Finder:
             self.checkpoints[checkpoint.checksum] = checkpoint
             return {"kind": "vit", "output": wanted["output"], "checksum": checkpoint.checksum}
         if wanted["kind"] == "small_cnn":
-            own["dataset"] = self._pretraining(wanted, source)
+            own["dataset"] = self._pretraining(wanted, source, normalisation)
             del own["train_size"]
         return own
 
-    def _pretraining(self, wanted: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    def _pretraining(self, wanted: Mapping[str, Any], source: Source, normalisation: str) -> dict[str, Any]:
         """Identify the objects that a small network is trained on to extract features of another data set."""
         known = IMAGE_SETS.get(source.name)
         name = wanted["dataset"] or (known.related if known else None)
         if name is None:
-            raise BadInput(f"features.dataset: null, and no related data set is known of {source.name!r}; give a name")
+            raise ImpossibleModel(
+                f"features.dataset: null, and no related data set is known of {source.name!r}; give a name"
+            )
         if name == source.name:
-            raise BadInput(f"features.dataset: {name!r} is the data set itself; allowed: another one")
-        other = self.find(name)
+            raise ImpossibleModel(f"features.dataset: {name!r} is the data set itself; allowed: another one")
+        try:
+            other = self.find(name)
+        except MissingData as error:
+            raise MissingExtractor(f"features.dataset: {error}") from error
         if other.shape[0] != source.shape[0]:
-            raise BadInput(
+            raise ImpossibleModel(
                 f"features.dataset: {name!r} has {other.shape[0]} channels and {source.name!r} {source.shape[0]}; "
                 "allowed: a data set with as many"
             )
         conv_geometry({**wanted, "kind": "conv2d"}, other.shape, name, "features")
-        asked = {"name": name, "train_size": None, "max_size": wanted["train_size"], "normalisation": "symmetric"}
+        asked = {"name": name, "train_size": None, "max_size": wanted["train_size"], "normalisation": normalisation}
         return identity(asked, other)
 
     def find(self, name: str) -> Source:
@@ -234,6 +246,10 @@ def _same_extractor(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any] 
     """Whether stored features can be those that are wanted, whatever the checksums."""
     if not (stored and wanted):
         return stored == wanted
-    learned_on = stored.get("dataset", {}).get("name")
-    named = wanted.get("dataset") in (None, learned_on)
-    return named and all(wanted.get(k) == v for k, v in stored.items() if k not in ("checksum", "dataset"))
+    if wanted["kind"] == "vit":  # without the checkpoint there is no telling whether it is the same
+        return False
+    learned_on = stored.get("dataset", {})
+    same = wanted.get("dataset") in (None, learned_on.get("name"))
+    most = wanted.get("train_size")
+    same = same and (most is None or not learned_on or learned_on["objects"] <= most)
+    return same and all(wanted.get(k) == v for k, v in stored.items() if k != "dataset")

@@ -123,7 +123,7 @@ def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
     torch.set_num_threads(1 if plan.experiment.threads_run_tasks else threads)
     parallel.use_workers(threads if plan.experiment.threads_run_tasks else 1)
     folder = _run_folder(config)
-    images: dict[tuple, object] = {}
+    images: dict[str, object] = {}
     failures = []
     with tqdm(todo, desc=config.name, unit="point", disable=None, dynamic_ncols=True) as bar:
         for item in bar:
@@ -176,25 +176,39 @@ def _check(measurement: Measurement) -> None:
             raise MeasurementFailed(f"the measurement returned an empty frame {name!r}")
 
 
-def _images(plan: Plan, item: Located, device: object, cache: dict[tuple, object]) -> object:
+def _images(plan: Plan, item: Located, device: object, cache: dict[str, object]) -> object:
+    import torch
+
+    from landscape_cli import parallel
     from landscape_cli.data.images import load_images
 
     settings = item.point.settings
     wanted, features = settings["dataset"], settings.get("features")
-    key = (wanted["checksum"], wanted["objects"], wanted["normalisation"], json.dumps(features, sort_keys=True))
+    key = json.dumps([wanted, features], sort_keys=True)
     if key not in cache:
         cache.clear()  # one data set on the device at a time
 
         def load(wanted: dict) -> object:
             source, size = plan.sources[wanted["name"]], wanted["objects"]
-            return load_images(source, size, device=device, normalisation=wanted["normalisation"])
+            # More test objects than train objects would only take time from a small profile.
+            tested = min(size, source.test_objects)
+            return load_images(source, size, tested, device, wanted["normalisation"])
 
         if features:
             from landscape_cli.features.extract import load_features
 
             folder = Path(plan.config.output_dir).expanduser() / "features"
             checkpoint = plan.checkpoints.get(features.get("checksum"))
-            cache[key] = load_features(features, wanted, load, checkpoint, folder, _inner_bar)
+            before = torch.get_num_threads()
+            threads = plan.config.threads or _initial_threads()
+            operators = threads if features["kind"] == "vit" else 1
+            torch.set_num_threads(operators)
+            parallel.use_workers(threads // operators)
+            try:
+                cache[key] = load_features(features, wanted, load, checkpoint, folder, _inner_bar)
+            finally:
+                torch.set_num_threads(before)
+                parallel.use_workers(1)
         else:
             cache[key] = load(wanted)
     return cache[key]

@@ -102,6 +102,7 @@ def turning(groups: Sequence[np.ndarray], level: float = 0.95) -> Interval:
         return Interval(effect, -math.inf, math.inf)
     from scipy.stats import tukey_hsd  # takes a second to import
 
-    interval = tukey_hsd(*groups).confidence_interval(level)
+    with np.errstate(divide="ignore", invalid="ignore"):  # its statistic, of values that are all equal
+        interval = tukey_hsd(*groups).confidence_interval(level)
     low, high = interval.low.T[pairs], interval.high.T[pairs]  # of mean_j - mean_i, i < j
     return Interval(effect, float(min(low.max(), (-high).max())), float(min(high.max(), (-low).max())))

@@ -27,6 +27,7 @@ from landscape_cli.config import (
     ShardConfig,
     TrainingConfig,
 )
+from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.errors import BadInput
 from landscape_cli.experiment import Experiment
 
@@ -227,6 +228,8 @@ def _check_grid(config: Config) -> None:
             continue
         if axis not in owners:
             raise BadInput(f"grid.{axis}: no such axis{nearest(axis, ['dataset', *owners])}")
+        if any(isinstance(value, list | dict) for value in values):
+            raise BadInput(f"grid.{axis}: {values!r}; allowed: plain values, one a network")
         place, entry = owners[axis]
         schema = type(nodes[place])
         for value in values:
@@ -241,6 +244,9 @@ def _check_by_dataset(config: Config, given: set[str]) -> None:
     """Check what differs for one data set, and let what was given on the command line hold for all."""
     for name, nodes in config.by_dataset.items():
         prefix = f"by_dataset.{name}"
+        known = [*IMAGE_SETS, config.dataset.name if config.dataset else "", *config.grid.get("dataset", [])]
+        if name not in known:
+            raise BadInput(f"{prefix}: no such data set{nearest(name, known)}")
         if not isinstance(nodes, dict) or not all(isinstance(changes, dict) for changes in nodes.values()):
             raise BadInput(f"{prefix}: {nodes!r}; allowed: keys of dataset and training")
         for node, changes in nodes.items():
@@ -250,8 +256,9 @@ def _check_by_dataset(config: Config, given: set[str]) -> None:
             merged = _merge(type(own), {**dataclasses.asdict(own), **changes}, f"{prefix}.{node}")
             _check_limits(merged, f"{prefix}.{node}")
             nodes[node] = {key: getattr(merged, key) for key in changes if f"{node}.{key}" not in given}
-            if "name" in nodes[node]:
-                raise BadInput(f"{prefix}.{node}.name: a data set keeps its name")
+            fixed = sorted(changes.keys() - {"train_size", "normalisation"}) if node == "dataset" else []
+            if fixed:
+                raise BadInput(f"{prefix}.dataset.{fixed[0]}: allowed here: train_size, normalisation")
 
 
 def _apply_profile(config: Config, given: set[str]) -> None:
@@ -263,9 +270,10 @@ def _apply_profile(config: Config, given: set[str]) -> None:
             setattr(owner, name, min(value, limit))
 
     cap(config.training, "epochs", profile.epochs, "training.epochs")
-    for nodes in config.by_dataset.values():
+    for name, nodes in config.by_dataset.items():
         changes = nodes.get("training", {})
-        if "epochs" in changes and profile.epochs is not None:
+        capped = profile.epochs is not None and f"by_dataset.{name}.training.epochs" not in given
+        if "epochs" in changes and capped:
             changes["epochs"] = min(changes["epochs"], profile.epochs)
     cap(config.features, "epochs", profile.epochs, "features.epochs")
     cap(config.features, "train_size", profile.objects, "features.train_size")
@@ -290,7 +298,8 @@ def _apply_profile(config: Config, given: set[str]) -> None:
             if "dataset" in config.grid:
                 config.grid["dataset"] = [stand_in]
         stand_in = getattr(config.features, "embedded", None)
-        if profile.embedded and stand_in and not given & {"features", "features.kind", "features.checkpoint"}:
+        chosen = any(key.split(".")[0] == "features" for key in given)
+        if profile.embedded and stand_in and not chosen:
             config.features = FEATURES[stand_in](in_place_of=config.features.kind)
 
 

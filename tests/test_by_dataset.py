@@ -108,6 +108,7 @@ class TestMerging:
             (("profile=quick",), ("symmetric", 10), ("standard", 10)),
             (("profile=quick", "profile.epochs=12"), ("symmetric", 10), ("standard", 12)),
             (("profile=quick", "training.epochs=30"), ("symmetric", 30), ("standard", 30)),
+            (("profile=quick", "by_dataset.cifar10.training.epochs=30"), ("symmetric", 10), ("standard", 30)),
         ],
         ids=str,
     )
@@ -138,7 +139,9 @@ class TestMerging:
             ("by_dataset.mnist.training.learning_rate=0", "learning_rate: 0.0; allowed: more than 0"),
             ("by_dataset.cifar10.dataset.normalisation=mean", "mean'; allowed: symmetric, standard"),
             ("by_dataset.mnist.dataset.train_size=0", "by_dataset.mnist.dataset.train_size: 0; allowed: 1 or more"),
-            ("by_dataset.mnist.dataset.name=digits", "by_dataset.mnist.dataset.name: a data set keeps its name"),
+            ("by_dataset.mnist.dataset.name=digits", "by_dataset.mnist.dataset.name: allowed here: train_size"),
+            ("by_dataset.mnist.dataset.in_place_of=[a]", "allowed here: train_size, normalisation"),
+            ("by_dataset.mnits.training.epochs=3", "by_dataset.mnits: no such data set; did you mean 'mnist'"),
         ],
     )
     def test_is_validated(self, composed, override, text):
@@ -172,7 +175,8 @@ class TestMerging:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (("experiment=conv_channels_mnist", "profile=quick"), {6, 12, 18}),
+        (("experiment=conv_channels_mnist", "profile=quick"), {6, 12}),
+        (("experiment=conv_channels_mnist", "profile=quick", "profile.channels=18"), {6, 12, 18}),
         (("experiment=conv_channels_mnist", "profile=smoke"), {6, 12}),
         (("experiment=conv_channels_mnist", "profile=paper"), {6, 12, 18, 24, 30, 36, 42}),
         (("experiment=conv_channels_mnist", "profile=quick", "profile.channels=17"), {6, 12}),

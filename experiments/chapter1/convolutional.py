@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.chapter1.loss_difference import alive, end_values
-from experiments.chapter1.sweep import Panel, Sweep
-from landscape_cli.experiment import Point, Results, Verdict
-from landscape_cli.statistics import sign_verdict, turning
+from experiments.chapter1.sweep import Panel, Sweep, hidden, start_up
+from landscape_cli.experiment import INCONCLUSIVE, Point, Results, Verdict
+from landscape_cli.statistics import Interval, sign_verdict, turning
 
 SYMBOLS = {"num_layers": "L", "kernel_size": "k_{conv}", "channels": "C", "position": "p", "pooling": "pooling"}
+TURN = 0.05  # a rise and a fall of 5 % each are the least that is called a turn
 FIRST_K = 10000  # where the thesis's figures begin
 NO_POOLING = "none"
 # Axis, whether it is monotone, the sentence, its source.
@@ -42,7 +44,6 @@ class Convolutional(Sweep):
     symbols = SYMBOLS
     threads = None
     threads_run_tasks = True  # side by side without waiting for each other, which stalls beside another process
-    min_objects = 2
 
     def points(self) -> list[Point]:
         """One point a data set and network; without a pooling its kind does not matter."""
@@ -64,15 +65,16 @@ class Convolutional(Sweep):
 
     def select(self, frame: pd.DataFrame, panel: Panel, dataset: str) -> pd.DataFrame:
         """Rows of a panel; the network without a pooling belongs to every kind."""
-        if panel.fixed.keys() == {"pooling"}:
-            keep = (frame["dataset"] == dataset) & frame["pooling"].isin([panel.fixed["pooling"], NO_POOLING])
-            return frame[keep]
-        return super().select(frame, panel, dataset)
+        if "pooling" not in panel.fixed:
+            return super().select(frame, panel, dataset)
+        others = {axis: value for axis, value in panel.fixed.items() if axis != "pooling"}
+        frame = super().select(frame, Panel(panel.axis, others), dataset)
+        return frame[frame["pooling"].isin([panel.fixed["pooling"], NO_POOLING])]
 
     def panel_title(self, panel: Panel, name: str) -> str:
         """Name the kind of pooling; elsewhere what the other panels of the sweep do."""
         pooling = panel.fixed.get("pooling")
-        if panel.fixed and not pooling:
+        if panel.fixed.keys() - {"pooling"}:
             return super().panel_title(panel, name)
         model = self.config.model
         others = {"num_layers": model.num_layers, "kernel_size": model.kernel_size, "channels": model.channels}
@@ -115,18 +117,42 @@ class Convolutional(Sweep):
         values = self.select(ends, panel, dataset)
         values = values[values[panel.axis] > 0]
         groups = {value: np.log(group["ema"].to_numpy()) for value, group in values.groupby(panel.axis)}
-        if len(groups) < 3:
-            return
-        turn = turning(list(groups.values()))
+        symbol = self.plain(panel.axis)
+        if any(len(group) > 1 for group in groups.values()):
+            single = [value for value, group in groups.items() if len(group) == 1]
+            groups = {value: group for value, group in groups.items() if value not in single}
+        else:
+            single = []
         means = ", ".join(f"{value}: {np.exp(group.mean()):.3g}" for value, group in groups.items())
+        notes = [f"simultaneous interval over all pairs; geometric means {means}", *start_up(values)]
+        if single:
+            notes.append(f"one living network at {symbol}={', '.join(map(str, single))}, left out")
+        turn = Interval(math.nan, -math.inf, math.inf)
+        if len(groups) >= 3:
+            turn = turning(list(groups.values()))
+        else:
+            notes = [f"it takes three values of {symbol}, and there are {len(groups)}"]
+        low, high = turn.low - TURN, turn.high - TURN
+        verdict = sign_verdict(Interval(turn.mean - TURN, low, high), -1 if monotone else 1)
         yield Verdict(
             claim=sentence,
             source=source,
             statistic="the smaller of the largest rise and the largest fall of log(end value) between two values of "
-            f"{self.symbol(panel.axis)}; to be {'negative' if monotone else 'positive'}",
-            verdict=sign_verdict(turn, -1 if monotone else 1),
+            f"{symbol}; to lie {'below' if monotone else 'above'} {TURN:g}",
+            verdict=INCONCLUSIVE if len(values) and hidden(values) else verdict,
             effect=turn.mean,
             low=turn.low,
             high=turn.high,
-            note=f"simultaneous interval over all pairs; geometric means {means}",
+            note="; ".join(notes),
         )
+
+    def _note(self, results: Results) -> str:
+        """Add what the titles do not say of the networks."""
+        model = self.config.model
+        parts = [f"{'One' if model.kind == 'conv1d' else 'Two'}-dimensional convolutions"]
+        parts += ["no biases"] if not model.bias else []
+        parts += ["ReLU after the last one too"] if model.relu_after_last else []
+        parts += [f"head {', '.join(map(str, model.head))}"] if model.head else []
+        if "position" not in self.axes and model.position:
+            parts.append(f"{model.pooling} pooling after {model.position}")
+        return f"{', '.join(parts)}. {super()._note(results)}"

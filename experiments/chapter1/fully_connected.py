@@ -21,6 +21,7 @@ TRENDS = (
 PUBLISHED = {
     "dataset": "mnist",
     "objects": 10000,
+    "normalisation": "symmetric",
     "bias": False,
     "smoothing": 0.99,
     "epochs": 10,
@@ -132,7 +133,8 @@ class FullyConnected(Sweep):
             effect=tau.mean,
             low=tau.low,
             high=tau.high,
-            note=f"{paired.groupby(self.axes).ngroups} networks, one tau a seed; 1: the same order, -1: reversed",
+            note=f"{paired.groupby(self.axes).ngroups} networks, one tau a seed of {len(groups)}; 1: the same order, "
+            "-1: reversed",
         )
 
     def _agreement(self, ends: pd.DataFrame, published: pd.DataFrame) -> Iterator[Verdict]:
@@ -169,12 +171,13 @@ class FullyConnected(Sweep):
 
     def published(self, results: Results) -> pd.DataFrame | None:
         """The published curves, if these results have their settings and axes."""
-        if set(self.axes) != set(SYMBOLS):
+        if set(self.axes) != set(SYMBOLS) or self.config.features is not None:
             return None
         for settings in (point.settings for point in results.points):
             found = {
                 "dataset": settings["dataset"]["name"],
                 "objects": settings["dataset"]["objects"],
+                "normalisation": settings["dataset"].get("normalisation", "symmetric"),
                 "bias": settings["model"]["bias"],
                 "smoothing": settings["measure"]["smoothing"],
                 **settings["training"],

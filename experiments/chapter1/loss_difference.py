@@ -14,7 +14,7 @@ from landscape_cli.config import bounded
 from landscape_cli.experiment import Context, Experiment, Measurement, Point, Results
 from landscape_cli.statistics import log_log_slope, mean_interval
 
-EVERY = 5000
+DENSE = 5000  # so many first values of a long curve are stored, and as many of the rest
 UNITS = {
     "k": "objects",
     "difference": "nats",
@@ -136,12 +136,12 @@ class LossDifference(Experiment):
 def stored_k(last: int) -> np.ndarray:
     """The k of a curve that ends at `last` whose values are stored.
 
-    All up to EVERY, then as many again evenly spaced, the last among them. Every value is computed from all that come
+    All up to DENSE, then as many again evenly spaced, the last among them. Every value is computed from all that come
     before it; a longer table would only take space.
     """
-    if last <= 2 * EVERY:
+    if last <= 2 * DENSE:
         return np.arange(1, last + 1)
-    return np.concatenate([np.arange(1, EVERY + 1), np.linspace(EVERY, last, EVERY + 1).round().astype(int)[1:]])
+    return np.concatenate([np.arange(1, DENSE + 1), np.linspace(DENSE, last, DENSE + 1).round().astype(int)[1:]])
 
 
 def alive(results: Results) -> pd.DataFrame:

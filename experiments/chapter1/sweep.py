@@ -20,7 +20,7 @@ from experiments.chapter1.loss_difference import (
     title,
     trend_slopes,
 )
-from landscape_cli.experiment import Figure, Results, Table, Verdict
+from landscape_cli.experiment import INCONCLUSIVE, Figure, Results, Table, Verdict
 from landscape_cli.statistics import equivalence_verdict, mean_interval, sign_verdict
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DECADE = 100  # a curve's last k, below which its last decade is too short for a slope
 EXCESS = 0.05  # of the moving average over the closed form at the end, from which it is said
+HIDDEN = 0.5  # from which nothing is concluded
 MARKERS = {"linestyle": "none", "marker": "o", "markerfacecolor": "none"}  # of published points
 
 
@@ -80,6 +81,14 @@ class Sweep(LossDifference):
     def symbol(self, axis: str) -> str:
         """The figures' symbol for an axis, its name where the thesis has none."""
         return self.symbols.get(axis, axis.replace("_", r"\ "))
+
+    def plain(self, axis: str) -> str:
+        """The symbol without mathematical markup, for text."""
+        return self.symbols.get(axis, axis).replace("{", "").replace("}", "")
+
+    @property
+    def _plain_symbols(self) -> dict[str, str]:
+        return {axis: self.plain(axis) for axis in self.symbols}
 
     def figures(self, results: Results) -> Iterator[Figure]:
         """Draw one row a data set, one panel an axis; with ``sweep=full`` also the whole grid as a heat map."""
@@ -145,6 +154,8 @@ class Sweep(LossDifference):
         living = networks[means].where(~networks["dead"])
         points = networks.assign(**living).groupby(["dataset", *self.axes], sort=False)
         extra = points.agg(dead=("dead", "sum"), **{name: (name, "mean") for name in means}).reset_index()
+        lasts = results.frames["curves"].groupby("dataset")["k"].max()
+        extra.insert(1, "objects", extra["dataset"].map(lasts) + 1)
         # Points are listed from the networks, so that one whose networks all died keeps its row.
         table = extra.merge(ends, on=["dataset", *self.axes], how="left").astype({"k": "Int64", "networks": "Int64"})
         formats = {"ema": ".3g", "low": ".3g", "high": ".3g", "closed_form": ".3g"}
@@ -168,18 +179,16 @@ class Sweep(LossDifference):
             return
         slope = mean_interval(trend_slopes(values, axis))
         networks = self.select(results.frames["networks"], panel, dataset)
-        dead = dead_networks(replace(results, frames={"networks": networks}), self.symbols)
+        dead = dead_networks(replace(results, frames={"networks": networks}), self._plain_symbols)
         notes = [_steps(values, axis, sign)]
         if dead:
             notes.append(f"without dead networks: {'; '.join(dead)}")
-        excess = float((values["ema"] / values["closed_form"]).mean() - 1)
-        if excess > EXCESS:
-            notes.append(f"the average's start-up still adds {excess:.0%} to MAD/(k+1)")
+        notes += start_up(values)
         yield Verdict(
             claim=sentence,
             source=source,
-            statistic=f"slope of log(end value) against log({self.symbol(axis)})",
-            verdict=sign_verdict(slope, sign),
+            statistic=f"slope of log(end value) against log({self.plain(axis)})",
+            verdict=INCONCLUSIVE if hidden(values) else sign_verdict(slope, sign),
             effect=slope.mean,
             low=slope.low,
             high=slope.high,
@@ -208,7 +217,7 @@ class Sweep(LossDifference):
         return f"{kind}_{number}_{self.config.name}" if number else self.config.name
 
     def _note(self, results: Results) -> str:
-        dead = dead_networks(results, self.symbols)
+        dead = dead_networks(results, self._plain_symbols)
         orderings = f"{self.config.measure.permutations} orderings a network."
         note = f"All ReLUs died, left out of the means: {'; '.join(dead)}." if dead else ""
         return f"{note} {orderings}".strip()
@@ -219,7 +228,8 @@ class Sweep(LossDifference):
         from landscape_cli.plotting.style import LINE_STYLES, ordered_colours
 
         if chosen.empty:
-            ax.text(0.5, 0.5, "no network is alive", transform=ax.transAxes, ha="center")
+            ax.text(0.5, 0.5, "no living network", transform=ax.transAxes, ha="center")
+            ax.set_yscale("log")
             return [], [], [], 1
         axis = panel.axis
         values = sorted(chosen[axis].unique())
@@ -270,6 +280,17 @@ class Sweep(LossDifference):
         yield Figure(
             self.file_name("fig") + "_full", drawing, "End value of the loss difference over the whole grid.", note
         )
+
+
+def start_up(ends: pd.DataFrame) -> list[str]:
+    """Say how much of the end values is still the moving average's start-up, if it is much."""
+    excess = float((ends["ema"] / ends["closed_form"]).mean() - 1)
+    return [f"the average's start-up still adds {excess:.0%} to MAD/(k+1)"] if excess > EXCESS else []
+
+
+def hidden(ends: pd.DataFrame) -> bool:
+    """Whether the end values are so much start-up that they say little of the curves."""
+    return bool((ends["ema"] / ends["closed_form"]).mean() - 1 > HIDDEN)
 
 
 def _steps(ends: pd.DataFrame, axis: str, sign: int) -> str:

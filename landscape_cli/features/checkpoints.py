@@ -29,7 +29,7 @@ class Checkpoint:
     path: Path  # a folder (transformers) or a file (torchvision)
     library: str  # TRANSFORMERS or TORCHVISION: whose format it is
     name: str  # for captions
-    checksum: str  # SHA-256 of the weights
+    checksum: str  # SHA-256 of the weights and of what else the features depend on
 
 
 def find_checkpoint(
@@ -96,6 +96,8 @@ def _places(repository: str, weights: str, roots: Sequence[Path]) -> Iterator[Pa
 def _opened(path: Path, name: str, output: str) -> Checkpoint:
     """Check what can be checked without loading the weights."""
     pooling = False
+    if path.suffix == ".safetensors":
+        path = path.parent
     if path.is_dir():
         for part in PARTS:
             if not (path / part).is_file():
@@ -108,10 +110,26 @@ def _opened(path: Path, name: str, output: str) -> Checkpoint:
             f"features.output: 'pooled', and {path} has no pooling layer (transformers would draw one at random); "
             "allowed: class_token"
         )
-    weights = path / WEIGHTS if path.is_dir() else path
-    with weights.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    return Checkpoint(path, TRANSFORMERS if path.is_dir() else TORCHVISION, name, checksum)
+    library = TRANSFORMERS if path.is_dir() else TORCHVISION
+    parts = [path / part for part in (*PARTS, OPTIONAL) if (path / part).is_file()] if path.is_dir() else [path]
+    digests = [library]
+    for part in parts:
+        with part.open("rb") as file:
+            digests.append(f"{part.name if path.is_dir() else ''} {hashlib.file_digest(file, 'sha256').hexdigest()}")
+    return Checkpoint(path, library, name, hashlib.sha256("\n".join(digests).encode()).hexdigest())
+
+
+def pixel_statistics(folder: Path) -> tuple[list[float], list[float]]:
+    """Mean and deviation of the pixels in 0..1 that a checkpoint of transformers was trained with, three each."""
+    path, found = folder / OPTIONAL, []
+    known = _json(path) if path.is_file() else {}
+    for name in ("image_mean", "image_std"):
+        values = known.get(name, [0.5, 0.5, 0.5])
+        numbers = isinstance(values, list) and all(isinstance(v, int | float) for v in values)
+        if not numbers or len(values) != 3 or (name == "image_std" and min(values) <= 0):
+            raise DamagedData(f"features.checkpoint: {path}: {name} is {values!r}, and must be three numbers")
+        found.append(values)
+    return found[0], found[1]
 
 
 def _check_shapes(folder: Path) -> bool:
@@ -121,16 +139,24 @@ def _check_shapes(folder: Path) -> bool:
     -------
     Whether there is a pooling layer.
     """
+    pixel_statistics(folder)
     config, shapes = _json(folder / "config.json"), _shapes(folder / WEIGHTS)
     if config.get("model_type") != "vit":
         found = config.get("model_type")
         raise DamagedData(f"features.checkpoint: {folder} holds a model of type {found!r}, and must hold a 'vit'")
-    width, patch = config.get("hidden_size", 768), config.get("patch_size", 16)
-    patches = (config.get("image_size", 224) // patch) ** 2
+    sizes = {"hidden_size": 768, "patch_size": 16, "image_size": 224, "num_channels": 3}
+    for name, usual in sizes.items():
+        sizes[name] = config.get(name, usual)
+        if not isinstance(sizes[name], int) or sizes[name] < 1:
+            raise DamagedData(f"features.checkpoint: {folder / 'config.json'}: {name} is {sizes[name]!r}")
+    width, patch, side, channels = sizes.values()
+    if channels != 3:
+        raise DamagedData(f"features.checkpoint: {folder} takes pictures of {channels} channels, and must take three")
+    patches = (side // patch) ** 2
     expected = {
         "embeddings.cls_token": [1, 1, width],
         "embeddings.position_embeddings": [1, patches + 1, width],
-        "embeddings.patch_embeddings.projection.weight": [width, config.get("num_channels", 3), patch, patch],
+        "embeddings.patch_embeddings.projection.weight": [width, channels, patch, patch],
     }
     for name, shape in expected.items():
         found = shapes.get(name, shapes.get(f"vit.{name}"))
@@ -144,7 +170,10 @@ def _check_shapes(folder: Path) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no mapping")
+        return content
     except ValueError as error:
         raise DamagedData(f"features.checkpoint: {path} cannot be read ({error})") from error
 
@@ -161,7 +190,7 @@ def _shapes(path: Path) -> dict[str, list[int]]:
         if path.stat().st_size != 8 + length + end:
             raise ValueError("it is cut short")
         return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedData(f"features.checkpoint: {path} cannot be read ({error})") from error
 
 

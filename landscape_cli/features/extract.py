@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
+import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from landscape_cli.data.images import ImageData
+from landscape_cli.errors import DamagedData
 from landscape_cli.features.checkpoints import Checkpoint
 from landscape_cli.models.conv import ConvNet
 from landscape_cli.rng import generator
@@ -52,6 +54,11 @@ def load_features(
     Returns
     -------
     The data set with features float32 (N, F, 1, 1).
+
+    Raises
+    ------
+    DamagedData
+        A feature is not a finite number.
     """
     identity = json.dumps({"version": VERSION, "extractor": extractor, "dataset": dataset}, sort_keys=True)
     path = folder / f"{hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()}.safetensors"
@@ -66,10 +73,12 @@ def load_features(
             with torch.no_grad():
                 pieces = [function(part).float() for part in progress(parts, desc=f"features, {split}")]
             cached[split] = torch.cat(pieces).cpu() if pieces else torch.empty(0, cached["x_train"].shape[1])
+        if not all(bool(tensor.isfinite().all()) for tensor in cached.values()):
+            raise DamagedData(f"features: the extractor {extractor['kind']} gives values that are not finite")
         _write(path, cached, identity)
     device = images.x_train.device
     x_train, x_test = (cached[split].to(device)[:, :, None, None] for split in SPLITS)
-    return ImageData(x_train, images.y_train, x_test, images.y_test, images.class_names, images.source)
+    return replace(images, x_train=x_train, x_test=x_test)
 
 
 def _extractor(
@@ -105,7 +114,7 @@ def _extractor(
 
 def _write(path: Path, features: Mapping[str, torch.Tensor], identity: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         save_file(dict(features), draft, metadata={"digest": _digest(features), "identity": identity})
         draft.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 
@@ -11,8 +10,8 @@ from torch.nn import functional
 
 from landscape_cli.data.images import ImageData
 from landscape_cli.data.torchvision_import import torchvision  # before transformers, which imports it too
-from landscape_cli.errors import BadInput, DamagedData
-from landscape_cli.features.checkpoints import OPTIONAL, TRANSFORMERS, Checkpoint
+from landscape_cli.errors import DamagedData
+from landscape_cli.features.checkpoints import TRANSFORMERS, Checkpoint, pixel_statistics
 
 # What torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -41,13 +40,9 @@ def vision_transformer(
 
     Raises
     ------
-    BadInput
-        Pictures normalised otherwise.
     DamagedData
         The checkpoint's tensors are not those of a vision transformer.
     """
-    if not -1 <= float(images.x_train.min()) <= float(images.x_train.max()) <= 1:
-        raise BadInput("dataset.normalisation: a vision transformer normalises pictures itself; allowed: symmetric")
     device = images.x_train.device
     if checkpoint.library == TRANSFORMERS:
         run, size, mean, deviation = _transformers(checkpoint, output, device)
@@ -85,10 +80,15 @@ def _transformers(checkpoint: Checkpoint, output: str, device: torch.device) -> 
         raise DamagedData(
             f"features.checkpoint: {checkpoint.path} lacks {len(missing) - len(pooler)} tensors, the first is {lacking}"
         )
+    # The head of a classifier is not needed; layers that are left out would change the features.
+    ignored = sorted(name for name in report["unexpected_keys"] if not name.startswith("classifier"))
+    if ignored:
+        raise DamagedData(
+            f"features.checkpoint: {checkpoint.path} has {len(ignored)} tensors that its config.json does not know, "
+            f"the first is {ignored[0]}"
+        )
     net = net.eval().to(device)
-    about = checkpoint.path / OPTIONAL
-    known = json.loads(about.read_text()) if about.is_file() else {}
-    mean, deviation = known.get("image_mean", [0.5] * 3), known.get("image_std", [0.5] * 3)
+    mean, deviation = pixel_statistics(checkpoint.path)
 
     def run(x: torch.Tensor) -> torch.Tensor:
         found = net(pixel_values=x)

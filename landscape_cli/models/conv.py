@@ -22,7 +22,7 @@ from landscape_cli import parallel
 from landscape_cli.geometry import Shape, conv_geometry
 
 Parameters = dict[str, torch.Tensor]
-PART = 32  # objects of a task on a CPU: their maps stay in a core's cache
+PART = 64  # objects of a task on a CPU: their maps stay in a core's cache
 
 
 class ConvNet:
@@ -64,13 +64,13 @@ class ConvNet:
         """Logits (S, B, K) for pictures (S, B, C, H, W), or (1, B, C, H, W) shared by all seeds."""
         if x.device.type != "cpu":
             return self.forward_grouped(parameters, x)
-        return self._of_parts(parameters, x, lambda run: run.outputs[-1].T)
+        return self._of_parts(parameters, x, lambda own, x: self._run(own, x).outputs[-1].T)
 
     def features(self, parameters: Parameters, x: torch.Tensor) -> torch.Tensor:
         """Return what the head is given, (S, B, features): a map's channels, rows and columns in that order."""
         if x.device.type != "cpu":
             return self._features_grouped(parameters, x)
-        return self._of_parts(parameters, x, lambda run: run.maps[-1].permute(3, 1, 0, 2).flatten(1))
+        return self._of_parts(parameters, x, lambda own, x: self._maps(own, x)[0][-1].permute(3, 1, 0, 2).flatten(1))
 
     def gradients(self, parameters: Parameters, x: torch.Tensor, y: torch.Tensor) -> Parameters:
         """Gradient of each seed's mean cross-entropy over its minibatch.
@@ -177,6 +177,17 @@ class ConvNet:
 
     def _run(self, own: Parameters, x: torch.Tensor) -> _Run:
         """Follow pictures (B, C, H, W) through one seed's network."""
+        maps, unpooled = self._maps(own, x)
+        outputs = [maps[-1].flatten(0, 2)]
+        for layer in range(1, len(self.widths)):
+            z = self._head_weight(own, layer) @ outputs[-1]
+            if self.bias:
+                z += own[f"head{layer}.bias"][:, None]
+            outputs.append(torch.relu_(z) if layer < len(self.widths) - 1 else z)
+        return _Run(maps, unpooled, outputs)
+
+    def _maps(self, own: Parameters, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """Return the input and what each convolution passes on, (H, C, W, B), and what the pooling was given."""
         if self.one_dimensional:
             x = x.transpose(2, 3).flatten(1, 2).unsqueeze(-1)
         maps, unpooled = [x.permute(2, 1, 3, 0).contiguous()], None
@@ -189,24 +200,18 @@ class ConvNet:
             elif self.rectified(layer):
                 z = torch.relu_(z)
             maps.append(z)
-        outputs = [maps[-1].flatten(0, 2)]
-        for layer in range(1, len(self.widths)):
-            z = self._head_weight(own, layer) @ outputs[-1]
-            if self.bias:
-                z += own[f"head{layer}.bias"][:, None]
-            outputs.append(torch.relu_(z) if layer < len(self.widths) - 1 else z)
-        return _Run(maps, unpooled, outputs)
+        return maps, unpooled
 
     def _of_parts(
-        self, parameters: Parameters, x: torch.Tensor, what: Callable[[_Run], torch.Tensor]
+        self, parameters: Parameters, x: torch.Tensor, what: Callable[[Parameters, torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        """Run every seed's network on parts of the objects; what is taken of each run has shape (objects, …)."""
+        """Compute something of shape (objects, …) from each seed's parameters and part of the objects."""
         seeds = len(next(iter(parameters.values())))
         begins = range(0, x.shape[1], PART)
 
         def run(task: tuple[int, int]) -> torch.Tensor:
             seed, part = task[0], slice(task[1], task[1] + PART)
-            return what(self._run(_one(parameters, seed), x[seed % len(x), part]))
+            return what(_one(parameters, seed), x[seed % len(x), part])
 
         found = parallel.each(run, [(seed, begin) for seed in range(seeds) for begin in begins])
         return torch.stack([torch.cat(found[s * len(begins) : (s + 1) * len(begins)]) for s in range(seeds)])

@@ -116,16 +116,17 @@ def test_the_combined_experiments_trade_no_settings():
 
 
 @pytest.mark.parametrize(
-    ("ends", "shape", "grows"),
+    ("ends", "spread", "shape", "grows"),
     [
-        ([1, 2, 4, 8], NOT_REPRODUCED, REPRODUCED),
-        ([8, 4, 2, 1], NOT_REPRODUCED, NOT_REPRODUCED),
-        ([1, 4, 4.5, 2], REPRODUCED, REPRODUCED),
-        ([2, 2, 2, 2], INCONCLUSIVE, INCONCLUSIVE),
+        ([1, 2, 4, 8], 0.01, NOT_REPRODUCED, REPRODUCED),
+        ([8, 4, 2, 1], 0.01, NOT_REPRODUCED, NOT_REPRODUCED),
+        ([1, 4, 4.5, 2], 0.01, REPRODUCED, REPRODUCED),
+        ([2, 2, 2, 2], 0.01, NOT_REPRODUCED, INCONCLUSIVE),  # a turn of 5 % would be seen
+        ([2, 2, 2, 2], 0.2, INCONCLUSIVE, INCONCLUSIVE),
     ],
 )
-def test_the_captions_and_the_poster_are_both_tested(ends, shape, grows):
-    found = along("num_layers", [2, 3, 5, 7], [1e-5 * end for end in ends])
+def test_the_captions_and_the_poster_are_both_tested(ends, spread, shape, grows):
+    found = along("num_layers", [2, 3, 5, 7], [1e-5 * end for end in ends], spread=spread)
     claims = verdicts(found[0].claims(found[1]))
     assert claims == {
         "the dependence on the number of layers is non-monotone": shape,
@@ -143,12 +144,36 @@ def test_channels_are_claimed_to_be_monotone_and_to_go_both_ways():
 
 
 def test_two_values_or_one_seed_show_no_shape():
-    exp, found = along("kernel_size", [2, 3], [1e-5, 2e-5])
-    assert "the dependence on the kernel size is non-monotone" not in verdicts(exp.claims(found))
-    exp, found = along("kernel_size", [2, 3, 4], [1e-5, 2e-5, 1e-5], seeds=[0])
-    shape = next(verdict for verdict in exp.claims(found) if "non-monotone" in verdict.claim)
+    shape = shape_of(*along("kernel_size", [2, 3], [1e-5, 2e-5]))
+    assert (shape.verdict, shape.note) == (INCONCLUSIVE, "it takes three values of k_conv, and there are 2")
+    shape = shape_of(*along("kernel_size", [2, 3, 4], [1e-5, 2e-5, 1e-5], seeds=[0]))
     assert (shape.verdict, shape.low, shape.high) == (INCONCLUSIVE, -math.inf, math.inf)
     assert shape.effect == pytest.approx(math.log(2), abs=0.1)
+
+
+def shape_of(exp, found):
+    return next(verdict for verdict in exp.claims(found) if "monotone" in verdict.claim)
+
+
+def test_a_place_with_one_living_network_is_left_out_and_named():
+    exp, found = along("kernel_size", [2, 3, 4, 5], [1e-5, 4e-5, 2e-5, 9e-5])
+    networks = found.frames["networks"]
+    networks["dead"] = (networks["kernel_size"] == 5) & (networks["seed"] > 0)
+    shape = shape_of(exp, found)
+    assert shape.verdict == REPRODUCED
+    assert shape.effect == pytest.approx(math.log(2), abs=0.05)
+    assert "one living network at k_conv=5, left out" in shape.note
+
+
+@pytest.mark.parametrize(("start_up", "judged"), [(1.03, True), (1.3, True), (3, False)])
+def test_nothing_is_concluded_from_end_values_that_are_start_up(start_up, judged):
+    exp, found = along("channels", [6, 12, 18], [3e-5, 2e-5, 1e-5])
+    found.frames["curves"]["ema"] *= start_up
+    claims = [verdict for verdict in exp.claims(found) if "1/k" not in verdict.claim]
+    assert len(claims) == 3
+    for verdict in claims:
+        assert (verdict.verdict == INCONCLUSIVE) is not judged
+        assert ("start-up" in verdict.note) is (start_up > 1.05)
 
 
 def pooled(ends) -> tuple[Convolutional, Results]:
@@ -213,3 +238,18 @@ def test_two_axes_are_two_panels_with_the_other_one_fixed():
     axes = drawn(exp, found).drawing.axes
     assert [labels(ax) for ax in axes] == [["$L=4$", "$L=5$"], ["$C=6$", "$C=12$"]]
     assert [ax.get_title().partition("at ")[2] for ax in axes] == ["$C=6$", "$L=5$"]
+
+
+def test_the_small_print_says_what_the_titles_do_not():
+    model = ConvConfig(kind="conv1d", num_layers=5, bias=False, position=2, relu_after_last=True, head=[30])
+    exp, found = along("kernel_size", [2, 3], [1e-5, 2e-5])
+    assert drawn(exp, found).note.startswith("Two-dimensional convolutions. ")
+    exp = experiment({"kernel_size": [2, 3]}, model=model)
+    said = "One-dimensional convolutions, no biases, ReLU after the last one too, head 30, max pooling after 2. "
+    assert drawn(exp, found).note.startswith(said)
+
+
+def test_the_table_says_how_many_objects_there_were():
+    exp, found = along("kernel_size", [2, 3], [1e-5, 2e-5])
+    (table,) = exp.tables(found)
+    assert table.frame["objects"].tolist() == [60000, 60000]

@@ -13,7 +13,7 @@ import experiments.reference
 from experiments.chapter1.fully_connected import FullyConnected
 from experiments.chapter1.loss_difference import LossDifferenceOptions
 from experiments.reference import published_curves
-from landscape_cli.config import Config, DatasetConfig, MLPConfig, TrainingConfig
+from landscape_cli.config import Config, DatasetConfig, MLPConfig, RandomConvConfig, TrainingConfig
 from landscape_cli.experiment import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Point, Results
 from landscape_cli.plotting.curves import thinned
 from landscape_cli.plotting.output import displayed
@@ -132,7 +132,7 @@ def test_trends(exponents, verdict):
     def ema(net, k):
         return net.num_layers ** exponents[net.seed] * net.hidden_size ** -exponents[net.seed] / k
 
-    claims = list(experiment().claims(results(objects=500, ema=ema)))
+    claims = list(experiment().claims(results(objects=500, ema=ema, closed_form=ema)))
     assert len(claims) == 3
     low, high = stats.t.interval(0.95, 2, loc=np.mean(exponents), scale=stats.sem(exponents))
     for claim, sign in ((claims[LAYERS], 1), (claims[WIDTH], -1)):
@@ -183,7 +183,7 @@ def test_each_data_set_has_its_own_claims():
         return net.hidden_size ** (-1.0 if net.dataset == "mnist" else 1.0) / k
 
     grid = {"dataset": ["mnist", "cifar10"], "hidden_size": [4, 8, 16]}
-    found = results([(4, 5), (8, 5), (16, 5)], datasets=("mnist", "cifar10"), objects=500, ema=ema)
+    found = results([(4, 5), (8, 5), (16, 5)], datasets=("mnist", "cifar10"), objects=500, ema=ema, closed_form=ema)
     claims = list(experiment(grid=grid).claims(found))
     assert [claim.claim.partition(":")[0] for claim in claims] == ["mnist", "mnist", "cifar10", "cifar10"]
     assert [claims[0].verdict, claims[2].verdict] == [REPRODUCED, NOT_REPRODUCED]
@@ -462,9 +462,16 @@ def test_no_published_slope_where_one_point_is_published():
         {"model": {**THESIS["model"], "bias": True}},
         {"training": {**THESIS["training"], "epochs": 1}},
         {"measure": {**THESIS["measure"], "smoothing": 0.9}},
+        {"dataset": {"name": "mnist", "objects": 10000, "normalisation": "standard"}},
     ],
-    ids=["model", "training", "measure"],
+    ids=["model", "training", "measure", "dataset"],
 )
 def test_published_curves_stand_beside_the_thesis_settings_only(changed):
     assert "published_fc_mnist" in tables(experiment().tables(results()))
     assert "published_fc_mnist" not in tables(experiment().tables(results(settings=changed)))
+
+
+def test_published_pixel_curves_do_not_stand_beside_features():
+    on_features = experiment(features=RandomConvConfig())
+    assert on_features.published(results()) is None
+    assert experiment().published(results()) is not None

@@ -1,6 +1,5 @@
 """Where a vision transformer's checkpoint is found, what is said where it is not, and what is refused of it."""
 
-import hashlib
 import json
 from importlib.util import find_spec
 
@@ -57,17 +56,56 @@ def fetched(monkeypatch) -> list[str]:
     return asked
 
 
-@pytest.mark.parametrize(
-    ("name", "library", "weights"),
-    [("model", TRANSFORMERS, "model.safetensors"), ("torchvision", TORCHVISION, "")],
-)
-def test_given_by_its_path(checkpoints, fetched, name, library, weights):
+@pytest.mark.parametrize(("name", "library"), [("model", TRANSFORMERS), ("torchvision", TORCHVISION)])
+def test_given_by_its_path(checkpoints, fetched, name, library):
     path = checkpoints.copy(name, checkpoints.root / "mine")
     found = find(path, download=True)
-    content = (path / weights).read_bytes() if weights else path.read_bytes()
     assert (found.path, found.library, found.name) == (path, library, "mine")
-    assert found.checksum == hashlib.sha256(content).hexdigest()
+    assert find(path.rename(path.with_name("moved"))).checksum == found.checksum
     assert fetched == []
+
+
+def test_given_by_its_weights(checkpoints):
+    path = checkpoints.copy("model")
+    assert find(path / "model.safetensors").checksum == find(path).checksum
+    assert find(path / "model.safetensors").path == path
+
+
+@pytest.mark.parametrize("change", ["weights", "config", "preprocessor", "torchvision"])
+def test_whatever_changes_the_features_changes_the_checksum(checkpoints, change):
+    path = checkpoints.copy("torchvision" if change == "torchvision" else "model")
+    before = find(path).checksum
+    if change == "torchvision":
+        path.write_bytes(path.read_bytes() + b" ")
+    elif change == "config":
+        config = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps(config | {"num_attention_heads": 4}))
+    elif change == "preprocessor":
+        (path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3]}))
+    else:
+        content = bytearray((path / "model.safetensors").read_bytes())
+        content[-1] ^= 1
+        (path / "model.safetensors").write_bytes(content)
+    assert find(path).checksum != before
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "vit", "patch_size": 0}'),
+        ("config.json", '{"model_type": "vit", "image_size": [32, 32]}'),
+        ("config.json", '{"model_type": "vit", "num_channels": 1}'),
+        ("preprocessor_config.json", "{"),
+        ("preprocessor_config.json", "null"),
+        ("preprocessor_config.json", '{"image_mean": [0.5, 0.5]}'),
+        ("preprocessor_config.json", '{"image_std": [0.5, 0.5, 0]}'),
+    ],
+)
+def test_damaged_settings(checkpoints, part, text):
+    path = checkpoints.copy("model")
+    (path / part).write_text(text)
+    assert str(path) in refusal(path)
 
 
 def test_given_in_the_home_folder(checkpoints):
@@ -168,7 +206,6 @@ def test_weights_with_another_header(checkpoints, header):
         ({"hidden_size": 48}, "cls_token", "[1, 1, 32]", "[1, 1, 48]"),
         ({"patch_size": 16}, "position_embeddings", "[1, 17, 32]", "[1, 5, 32]"),
         ({"image_size": 64}, "position_embeddings", "[1, 17, 32]", "[1, 65, 32]"),
-        ({"num_channels": 1}, "patch_embeddings.projection.weight", "[32, 3, 8, 8]", "[32, 1, 8, 8]"),
     ],
 )
 @pytest.mark.parametrize("name", ["model", "classifier"])

@@ -10,6 +10,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from landscape_cli.config import RandomConvConfig, SmallCNNConfig
+from landscape_cli.errors import DamagedData
 from landscape_cli.features import extract
 from landscape_cli.features.checkpoints import find_checkpoint
 from landscape_cli.models.conv import ConvNet
@@ -289,3 +290,17 @@ class TestCache:
         assert files() == []
         features(RANDOM, pictures())
         assert len(files()) == 1
+
+
+def test_learned_on_pictures_of_another_size(features, pictures):
+    there = pictures("there", train=40, classes=4, seed=1, shape=(1, 14, 12))
+    found = features(SMALL, pictures(), there=there)
+    assert found.x_train.shape == features(RANDOM, pictures(), folder="other").x_train.shape
+
+
+def test_values_that_are_not_finite_are_refused_and_not_cached(features, pictures, files):
+    images = pictures()
+    images.x_train[0] = torch.nan
+    with pytest.raises(DamagedData, match="random_conv gives values that are not finite"):
+        features(RANDOM, images)
+    assert files() == []
