@@ -113,15 +113,11 @@ def _read_stored(plan: Plan, located: Sequence[Located], known: dict[str, Stored
 def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
     import torch
 
-    from landscape_cli import parallel
-
     config = plan.config
     device = _device(config.device)
     torch.backends.cudnn.allow_tf32 = False  # on by default; it keeps ten bits of a convolution's products
-    _initial_threads()
     threads = config.threads or plan.experiment.threads or _initial_threads()
-    torch.set_num_threads(1 if plan.experiment.threads_run_tasks else threads)
-    parallel.use_workers(threads if plan.experiment.threads_run_tasks else 1)
+    _use_threads(threads, plan.experiment.threads_run_tasks)
     folder = _run_folder(config)
     images: dict[str, object] = {}
     failures = []
@@ -160,6 +156,17 @@ def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
     return failures
 
 
+def _use_threads(count: int, run_tasks: bool) -> None:
+    """Give an operator all the threads; or one, and the others to tasks side by side."""
+    import torch
+
+    from landscape_cli import parallel
+
+    _initial_threads()  # kept before it is changed
+    torch.set_num_threads(1 if run_tasks else count)
+    parallel.use_workers(count if run_tasks else 1)
+
+
 @cache
 def _initial_threads() -> int:
     """Torch's own choice, as it was before the first job of a sweep changed it."""
@@ -177,9 +184,6 @@ def _check(measurement: Measurement) -> None:
 
 
 def _images(plan: Plan, item: Located, device: object, cache: dict[str, object]) -> object:
-    import torch
-
-    from landscape_cli import parallel
     from landscape_cli.data.images import load_images
 
     settings = item.point.settings
@@ -199,16 +203,12 @@ def _images(plan: Plan, item: Located, device: object, cache: dict[str, object])
 
             folder = Path(plan.config.output_dir).expanduser() / "features"
             checkpoint = plan.checkpoints.get(features.get("checksum"))
-            before = torch.get_num_threads()
-            threads = plan.config.threads or _initial_threads()
-            operators = threads if features["kind"] == "vit" else 1
-            torch.set_num_threads(operators)
-            parallel.use_workers(threads // operators)
+            threads, own = plan.config.threads or _initial_threads(), plan.experiment.threads
+            _use_threads(threads, run_tasks=features["kind"] != "vit")
             try:
                 cache[key] = load_features(features, wanted, load, checkpoint, folder, _inner_bar)
             finally:
-                torch.set_num_threads(before)
-                parallel.use_workers(1)
+                _use_threads(plan.config.threads or own or _initial_threads(), plan.experiment.threads_run_tasks)
         else:
             cache[key] = load(wanted)
     return cache[key]

@@ -177,7 +177,7 @@ class FullyConnected(Sweep):
             found = {
                 "dataset": settings["dataset"]["name"],
                 "objects": settings["dataset"]["objects"],
-                "normalisation": settings["dataset"].get("normalisation", "symmetric"),
+                "normalisation": settings["dataset"]["normalisation"],
                 "bias": settings["model"]["bias"],
                 "smoothing": settings["measure"]["smoothing"],
                 **settings["training"],

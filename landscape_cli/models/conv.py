@@ -2,8 +2,8 @@
 
 On a CPU the maps are laid out as (row, channel, column, object). Then the patches under one column of the kernel are
 a strided view: a convolution is a matrix product for each column of the kernel and row of the output, with nothing
-copied, and its two gradients are products of the same kind. For the few channels of these networks that is several
-times faster than the library's kernels (``make bench``). A minibatch is cut into parts, and each part of each seed is
+copied, and its two gradients are products of the same kind. For the few channels of these networks that is faster than
+the library's convolutions, plain, grouped or under vmap (``make bench``). Each seed, and of many objects each part, is
 a task of its own (:mod:`landscape_cli.parallel`). On other devices the seeds are the groups of one grouped convolution.
 """
 
@@ -22,7 +22,7 @@ from landscape_cli import parallel
 from landscape_cli.geometry import Shape, conv_geometry
 
 Parameters = dict[str, torch.Tensor]
-PART = 64  # objects of a task on a CPU: their maps stay in a core's cache
+PART = 64  # objects of a task on a CPU; measured: fewer make tasks so short that they wait for the interpreter
 
 
 class ConvNet:

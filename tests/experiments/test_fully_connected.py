@@ -65,7 +65,10 @@ def results(
         )
     frames = {"curves": pd.concat(curves, ignore_index=True), "networks": pd.DataFrame(networks)}
     points = tuple(
-        Point.of({"dataset": d}, {"dataset": {"name": d, "objects": objects}, **THESIS, **dict(settings)})
+        Point.of(
+            {"dataset": d},
+            {"dataset": {"name": d, "objects": objects, "normalisation": "symmetric"}, **THESIS, **dict(settings)},
+        )
         for d in datasets
     )
     sources = {"mnist": SimpleNamespace(title="MNIST")}
