@@ -60,7 +60,24 @@ class ConvConfig:
     head: list[int] = bounded(factory=list, minimum=1)  # sizes of hidden layers before the output layer
 
 
-MODELS: dict[str, type] = {"mlp": MLPConfig, "conv1d": ConvConfig, "conv2d": ConvConfig}
+@dataclass
+class TransformerConfig:
+    """Patches, transformer blocks, the mean over tokens, a linear head (thesis 2.3, 2.4)."""
+
+    kind: str = bounded("vit", choices=("vit",))
+    patch_size: int = bounded(4, minimum=1)
+    hidden_size: int = bounded(16, minimum=2)  # with one channel a layer norm leaves nothing
+    ffn_size: int | None = bounded(None, minimum=1)  # null: four times the hidden size
+    num_layers: int = bounded(1, minimum=1)  # blocks
+    num_heads: int = bounded(1, minimum=1)  # each of width d_K = hidden_size / num_heads
+    bias: bool = False
+    output_projection: bool = True  # after the attention; the theory (2.3) has none
+    class_token: bool = False  # false: the mean over tokens is classified
+    positions: bool = False  # learned ones, added to the tokens
+    pre_norm: bool = False  # layer norms before attention and network, and one at the end
+
+
+MODELS: dict[str, type] = {"mlp": MLPConfig, "conv1d": ConvConfig, "conv2d": ConvConfig, "vit": TransformerConfig}
 
 
 @dataclass
@@ -118,6 +135,10 @@ class TrainingConfig:
     epochs: int = bounded(10, minimum=0)
     batch_size: int = bounded(64, minimum=1)
     learning_rate: float = bounded(1e-3, above=0)
+    weight_decay: float = bounded(0.0, minimum=0)  # decoupled (AdamW)
+    schedule: str = bounded("constant", choices=("constant", "cosine"))  # of the learning rate, down to zero
+    warmup: float = bounded(0.0, minimum=0, below=1)  # share of the steps in which the rate rises from zero
+    augmentation: str = bounded("none", choices=("none", "crop_flip"))  # of the pictures in a minibatch
 
 
 @dataclass
@@ -133,6 +154,8 @@ class ProfileConfig:
     grid_points: int | None = bounded(None, minimum=1)
     channels: int | None = bounded(None, minimum=1)
     seeds: int | None = bounded(None, minimum=1)
+    hessian_objects: int | None = bounded(None, minimum=1)  # that a Hessian is the mean over
+    hessian_samples: int | None = bounded(None, minimum=1)  # whose own Hessians are looked at
     embedded: bool = False
 
 
@@ -174,6 +197,7 @@ class Config:
     training: TrainingConfig | None = None
     grid: dict[str, list[Any]] = field(default_factory=dict)  # axis -> values
     by_dataset: dict[str, Any] = field(default_factory=dict)  # data set -> keys of dataset and training that differ
+    caps: dict[str, Any] = field(default_factory=dict)  # profile -> caps in the place of its own
     sweep: str = bounded("cross", choices=("cross", "full"))  # one axis at a time, or all combinations
     measure: Any = field(default_factory=dict)  # the family's Options
     seeds: int = bounded(5, minimum=1, maximum=10000)
@@ -181,6 +205,7 @@ class Config:
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     device: str = bounded("auto", pattern=r"auto|cpu|mps|cuda(:\d+)?", allowed="auto, cpu, cuda, cuda:N or mps")
     threads: int | None = bounded(None, minimum=1)
+    max_cpu_hours: float = bounded(3.0, above=0)  # estimated, from which a run on a CPU is refused
     data: DataConfig = field(default_factory=DataConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
     output_dir: str = bounded("outputs", pattern=r".+", allowed="a path")

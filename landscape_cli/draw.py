@@ -141,6 +141,14 @@ def _describe_training(trainings: Mapping[str, dict], results: Results) -> str:
     for name, training in trainings.items():
         epochs = _count(training["epochs"], "epoch")
         text = f"{epochs} of Adam {training['learning_rate']:g}, batches of {training['batch_size']}"
+        if training.get("weight_decay"):
+            text += f", weight decay {training['weight_decay']:g}"
+        if training.get("warmup"):
+            text += f", warm-up {training['warmup']:.0%}"
+        if training.get("schedule", "constant") != "constant":
+            text += f", {training['schedule']} schedule"
+        if training.get("augmentation", "none") != "none":
+            text += ", crops and flips"
         texts.setdefault(text, []).append(results.sources[name].title if name in results.sources else name)
     if len(texts) == 1:
         return next(iter(texts))

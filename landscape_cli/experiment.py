@@ -182,6 +182,13 @@ class Experiment(ABC):
             settings["model" if name in settings.get("model", {}) else "measure"][name] = value
         return settings
 
+    def operations(self, point: Point, source: Source) -> float:
+        """Floating-point operations that a located point takes, roughly, where it can be long; 0 where it cannot.
+
+        Before anything is measured the runner tells what it expects, and refuses what would take days on a CPU.
+        """
+        return 0.0
+
     @abstractmethod
     def points(self) -> list[Point]:
         """Return the grid, in drawing order, without duplicates."""

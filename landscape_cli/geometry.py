@@ -29,6 +29,17 @@ class ConvGeometry:
         return channels * height * width
 
 
+@dataclass(frozen=True)
+class ViTGeometry:
+    """The tokens of a vision transformer."""
+
+    input: Shape  # (C, H, W) of a picture
+    patch: int  # side of a patch
+    patch_features: int  # values of a patch
+    tokens: int  # with the class token, if there is one
+    ffn_size: int
+
+
 def check_model(model: Mapping[str, Any], shape: Shape | None, name: str) -> None:
     """Refuse a network that cannot take the objects of a data set.
 
@@ -46,11 +57,45 @@ def check_model(model: Mapping[str, Any], shape: Shape | None, name: str) -> Non
     ImpossibleModel
         With the arithmetic.
     """
-    if model["kind"] not in ("conv1d", "conv2d"):
+    if model["kind"] == "mlp":
         return
     if shape is None:
         raise ImpossibleModel(f"model.kind: {model['kind']!r} needs pictures, and features are vectors; allowed: mlp")
-    conv_geometry(model, shape, name)
+    if model["kind"] == "vit":
+        vit_geometry(model, shape, name)
+    else:
+        conv_geometry(model, shape, name)
+
+
+def vit_geometry(model: Mapping[str, Any], shape: Shape, name: str = "the data") -> ViTGeometry:
+    """Cut a picture into the patches of a vision transformer.
+
+    Parameters
+    ----------
+    model
+        Fields of :class:`~landscape_cli.config.TransformerConfig`.
+    shape
+        (C, H, W) of one picture.
+    name
+        Of the data set, for messages.
+
+    Raises
+    ------
+    ImpossibleModel
+        If the patches do not fill the picture, or the heads do not share the hidden size.
+    """
+    (channels, height, width), patch = shape, model["patch_size"]
+    hidden, heads = model["hidden_size"], model["num_heads"]
+    if height % patch or width % patch:
+        fitting = [size for size in range(1, min(height, width) + 1) if height % size == 0 and width % size == 0]
+        raise ImpossibleModel(
+            f"model.patch_size: {patch} does not divide the {height}x{width} pixels of {name}; allowed: "
+            f"{', '.join(map(str, fitting))}"
+        )
+    if hidden % heads:
+        raise ImpossibleModel(f"model.num_heads: {heads} does not divide model.hidden_size={hidden}")
+    tokens = (height // patch) * (width // patch) + model["class_token"]
+    return ViTGeometry(shape, patch, channels * patch**2, tokens, model["ffn_size"] or 4 * hidden)
 
 
 def conv_geometry(model: Mapping[str, Any], shape: Shape, name: str = "the data", node: str = "model") -> ConvGeometry:

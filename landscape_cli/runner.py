@@ -26,6 +26,8 @@ from landscape_cli.experiment import Context, Measurement
 from landscape_cli.plan import Located, Plan, make_plan
 from landscape_cli.store import StoredPoint
 
+WORTH_TELLING = 1e13  # floating-point operations, minutes on a CPU
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -57,6 +59,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> int:
     share = f", shard {config.shard.index} of {config.shard.count}" if config.shard.count > 1 else ""
     print(f"  {len(plan.located)} points: {len(stored)} stored, {len(todo)} to measure{share}", flush=True)
     if todo:
+        _check_cost(plan, todo)
         try:
             failures += _measure_all(plan, todo)
         except KeyboardInterrupt:
@@ -96,6 +99,48 @@ def _check_writable(plan: Plan) -> None:
         probe.unlink()
     except OSError as error:
         raise BadInput(f"output_dir: {plan.config.output_dir}: cannot be written ({error.strerror})") from error
+
+
+def _check_cost(plan: Plan, todo: Sequence[Located]) -> None:
+    """Say how long the points will take at least, if long; refuse what would keep a CPU busy for too long."""
+    operations = sum(
+        plan.experiment.operations(item.point, plan.sources[item.point.settings["dataset"]["name"]])
+        for item in todo
+        if item.point.settings.get("dataset", {}).get("name") in plan.sources
+    )
+    if operations < WORTH_TELLING:
+        return
+    config = plan.config
+    device = _device(config.device)
+    rate = _matrix_rate(device)
+    hours = operations / rate / 3600
+    estimate = (
+        f"about {operations:.2g} floating-point operations, at least {_duration(hours)} at the {rate / 1e9:.3g} GFLOP/s"
+        f" that {_device_name(device)} reaches in matrix products"
+    )
+    if device.type == "cpu" and hours > config.max_cpu_hours:
+        raise BadInput(
+            f"{config.name}: {estimate}; allowed on a CPU: max_cpu_hours={config.max_cpu_hours:g}. Run it on a GPU, "
+            "smaller (profile=quick), or with a larger max_cpu_hours"
+        )
+    print(f"  {estimate}", flush=True)
+
+
+def _matrix_rate(device: object) -> float:
+    """Floating-point operations a second in float32 matrix products, measured."""
+    import torch
+
+    size = 1024 if device.type == "cpu" else 8192
+    left, rate = torch.rand(size, size, device=device), 0.0
+    for _ in range(3):
+        began = time.perf_counter()
+        float((left @ left)[0, 0])  # waits for the device
+        rate = max(rate, 2 * size**3 / (time.perf_counter() - began))
+    return rate
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.2g} h" if hours >= 1 else f"{hours * 60:.2g} min"
 
 
 def _read_stored(plan: Plan, located: Sequence[Located], known: dict[str, StoredPoint] | None = None) -> dict:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,9 +22,14 @@ def fit(
     epochs: int,
     batch_size: int,
     learning_rate: float,
+    weight_decay: float = 0.0,
+    schedule: str = "constant",
+    warmup: float = 0.0,
+    augmentation: str = "none",
     stream: str = "",
     start: Parameters | None = None,
     rows: torch.Tensor | None = None,
+    watch: Callable[[int, Parameters], None] | None = None,
     progress: Any = None,
 ) -> Parameters:
     """Minimise the mean cross-entropy with Adam on minibatches, all seeds in one pass.
@@ -37,12 +43,23 @@ def fit(
         Objects, shape (N, …), shared by all seeds.
     y
         Class indices, shape (N,).
+    weight_decay
+        Of AdamW; with 0 it is Adam.
+    schedule
+        ``constant``, or ``cosine``: the rate falls to zero along half a cosine.
+    warmup
+        Share of all steps in which the rate first rises from zero, evenly.
+    augmentation
+        ``crop_flip``: each picture is moved by up to an eighth of its size (zeros come in) and mirrored half the time.
     stream
         The grid point's label: it separates the random streams of different points.
     start
         Parameters to start from, instead of an initialisation.
     rows
         Which objects each seed trains on, shape (S, n); None: all N.
+    watch
+        Called with 0 and the parameters before the first step, then with each step's number and the parameters after
+        it; it must copy what it keeps.
     progress
         Like tqdm: called with the range of epochs.
 
@@ -59,20 +76,31 @@ def fit(
     if start is None:
         start = model.initialise([generator(seed, "initialisation", stream) for seed in seeds])
     parameters = {name: tensor.detach().clone().to(device) for name, tensor in start.items()}
-    optimiser = torch.optim.Adam(parameters.values(), lr=learning_rate, fused=True)
+    optimiser = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     orders = [generator(seed, "minibatches", stream) for seed in seeds]
+    moves = [generator(seed, "augmentation", stream) for seed in seeds]
     flat, epoch_range, size = x.reshape(len(x), -1), range(epochs), len(x) if rows is None else rows.shape[1]
+    step, steps = 0, epochs * -(-size // batch_size)
     with torch.no_grad():
+        if watch:
+            watch(0, parameters)
         for _ in progress(epoch_range, desc="epochs") if progress else epoch_range:
             order = torch.stack([torch.randperm(size, generator=g) for g in orders]).to(device)
             if rows is not None:
                 order = rows.gather(1, order)
             for index in order.split(batch_size, dim=1):
                 batch = flat.index_select(0, index.reshape(-1)).view(*index.shape, *x.shape[1:])
+                if augmentation == "crop_flip":
+                    batch = crop_flip(batch, moves)
+                if warmup or schedule != "constant":
+                    optimiser.param_groups[0]["lr"] = learning_rate * scheduled(step, steps, schedule, warmup)
                 gradients = model.gradients(parameters, batch, y[index])
                 for name, tensor in parameters.items():
-                    tensor.grad = gradients[name]
+                    tensor.grad = gradients[name].contiguous()  # the fused optimiser takes memory as it lies
                 optimiser.step()
+                step += 1
+                if watch:
+                    watch(step, parameters)
     for tensor in parameters.values():
         tensor.grad = None
     broken = [
@@ -85,6 +113,40 @@ def fit(
             f"training diverged: parameters are not finite for seeds {broken}; try a smaller training.learning_rate"
         )
     return parameters
+
+
+def scheduled(step: int, steps: int, schedule: str, warmup: float) -> float:
+    """Share of the learning rate at a step, counted from 0."""
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
+
+
+def crop_flip(batch: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Move each picture by up to an eighth of its size and mirror it half the time; zeros come in at the border.
+
+    Parameters
+    ----------
+    batch
+        Shape (S, B, C, H, W).
+    generators
+        One a seed, on the CPU.
+    """
+    count, channels, height, width = batch.shape[1:]
+    down, across = height // 8, width // 8
+    shape = (count, 3)
+    drawn = torch.stack([torch.rand(shape, generator=g) for g in generators]).to(batch.device)
+    top = (drawn[..., 0] * (2 * down + 1)).long()
+    left = (drawn[..., 1] * (2 * across + 1)).long()
+    rows = top[..., None] + torch.arange(height, device=batch.device)
+    columns = left[..., None] + torch.arange(width, device=batch.device)
+    columns = torch.where(drawn[..., 2, None] < 0.5, columns.flip(-1), columns)
+    padded = torch.nn.functional.pad(batch, (across, across, down, down))
+    picked = padded.gather(3, rows[:, :, None, :, None].expand(-1, -1, channels, -1, padded.shape[-1]))
+    return picked.gather(4, columns[:, :, None, None, :].expand(-1, -1, channels, height, -1))
 
 
 @torch.no_grad()

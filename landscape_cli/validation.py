@@ -83,6 +83,23 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def model_node(node: Any, key: str) -> Any:
+    """Validate a model node that stands outside of ``model``.
+
+    Parameters
+    ----------
+    node
+        A mapping with a ``kind``.
+    key
+        Where it stands, for messages.
+    """
+    if not isinstance(node, Mapping):
+        raise BadInput(f"{key}: {node!r}; allowed: keys of a model")
+    model = _merge(_schema(key, MODELS, node), node, key)
+    _check_limits(model, key)
+    return model
+
+
 def load_class(path: str) -> type:
     """Import ``package.module.Class``.
 
@@ -261,7 +278,23 @@ def _check_by_dataset(config: Config, given: set[str]) -> None:
                 raise BadInput(f"{prefix}.dataset.{fixed[0]}: allowed here: train_size, normalisation")
 
 
+def _own_caps(config: Config) -> None:
+    """Put the experiment's own caps in the place of its profile's."""
+    for name, caps in config.caps.items():
+        prefix = f"caps.{name}"
+        if not isinstance(caps, dict):
+            raise BadInput(f"{prefix}: {caps!r}; allowed: caps of a profile")
+        merged = _merge(ProfileConfig, {**dataclasses.asdict(config.profile), **caps}, prefix)
+        _check_limits(merged, prefix)
+        unfit = sorted(caps.keys() & {"name", "embedded"})
+        if unfit:
+            raise BadInput(f"{prefix}.{unfit[0]}: no cap")
+        if name == config.profile.name:
+            config.profile = merged
+
+
 def _apply_profile(config: Config, given: set[str]) -> None:
+    _own_caps(config)
     profile = config.profile
 
     def cap(owner: Any, name: str, limit: int | None, key: str) -> None:
@@ -283,7 +316,8 @@ def _apply_profile(config: Config, given: set[str]) -> None:
         config.grid["channels"] = narrow or [profile.channels]
     cap(config.measure, "permutations", profile.permutations, "measure.permutations")
     cap(config.measure, "smoothing", profile.smoothing, "measure.smoothing")
-    cap(config.measure, "resamples", profile.resamples, "measure.resamples")
+    for name in ("resamples", "hessian_objects", "hessian_samples"):
+        cap(config.measure, name, getattr(profile, name), f"measure.{name}")
     cap(config, "seeds", profile.seeds, "seeds")
     for axis, values in config.grid.items():
         if profile.grid_points and f"grid.{axis}" not in given and axis != "dataset":

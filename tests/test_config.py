@@ -63,7 +63,12 @@ def test_the_thesis_settings_of_fig_1_3():
     config = load(["experiment=fc_mnist"])
     assert config.grid == {"hidden_size": [4, 8, 16, 32, 64], "num_layers": [1, 3, 5, 7, 10]}
     assert config.dataset.train_size == 10000
-    assert vars(config.training) == {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3}
+    assert config.training == TrainingConfig(epochs=10, batch_size=64, learning_rate=1e-3)
+    assert (config.training.schedule, config.training.weight_decay, config.training.augmentation) == (
+        "constant",
+        0,
+        "none",
+    )
     assert (config.measure.permutations, config.measure.smoothing) == (100, 0.99)
     assert config.model.bias is False
     chosen = [(p.coordinates["hidden_size"], p.coordinates["num_layers"]) for p in points(config)]

@@ -5,15 +5,19 @@ import pytest
 import torch
 from torch.nn import functional
 
-from landscape_cli.config import ConvConfig, MLPConfig
+from landscape_cli.config import ConvConfig, MLPConfig, TransformerConfig
 from landscape_cli.errors import ImpossibleModel
-from landscape_cli.geometry import check_model, conv_geometry
+from landscape_cli.geometry import ViTGeometry, check_model, conv_geometry, vit_geometry
 
 KINDS = pytest.mark.parametrize("kind", ["conv1d", "conv2d"])
 
 
 def settings(**given):
     return asdict(ConvConfig(**given))
+
+
+def vit(**given):
+    return asdict(TransformerConfig(**given))
 
 
 @KINDS
@@ -165,3 +169,55 @@ def test_a_fully_connected_network_takes_everything(shape):
 
 def test_a_network_that_fits_is_allowed():
     check_model(settings(num_layers=3, position=2), (1, 12, 12), "pets")
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "patch_features", "tokens", "ffn_size"),
+    [
+        ({}, (1, 28, 28), 16, 49, 64),
+        ({"class_token": True, "positions": True}, (1, 28, 28), 16, 50, 64),
+        ({}, (3, 32, 32), 48, 64, 64),
+        ({"patch_size": 2, "hidden_size": 6, "num_heads": 3}, (2, 6, 4), 8, 6, 24),
+        ({"patch_size": 3, "ffn_size": 5}, (2, 3, 9), 18, 3, 5),
+        ({"patch_size": 1}, (4, 1, 1), 4, 1, 64),
+    ],
+)
+def test_a_picture_is_cut_into_patches(given, shape, patch_features, tokens, ffn_size):
+    patch = given.get("patch_size", 4)
+    assert vit_geometry(vit(**given), shape) == ViTGeometry(shape, patch, patch_features, tokens, ffn_size)
+    unfolded = functional.unfold(torch.zeros(1, *shape), patch, stride=patch)
+    assert unfolded.shape == (1, patch_features, tokens - given.get("class_token", False))
+    check_model(vit(**given), shape, "pets")
+
+
+@pytest.mark.parametrize(
+    ("patch", "shape", "side", "allowed"),
+    [
+        (4, (1, 28, 30), "28x30", "1, 2"),
+        (4, (1, 30, 28), "30x28", "1, 2"),
+        (5, (3, 32, 32), "32x32", "1, 2, 4, 8, 16, 32"),
+        (8, (1, 4, 4), "4x4", "1, 2, 4"),
+        (2, (1, 7, 9), "7x9", "1"),
+    ],
+)
+def test_patches_that_do_not_fill_the_picture_are_refused_with_those_that_do(patch, shape, side, allowed):
+    expected = f"model.patch_size: {patch} does not divide the {side} pixels of pets; allowed: {allowed}"
+    for check in (vit_geometry, check_model):
+        with pytest.raises(ImpossibleModel) as refused:
+            check(vit(patch_size=patch), shape, "pets")
+        assert str(refused.value) == expected
+    for size in map(int, allowed.split(", ")):
+        check_model(vit(patch_size=size), shape, "pets")
+
+
+def test_heads_that_do_not_share_the_hidden_size_are_refused():
+    for check in (vit_geometry, check_model):
+        with pytest.raises(ImpossibleModel) as refused:
+            check(vit(hidden_size=16, num_heads=3), (1, 28, 28), "pets")
+        assert str(refused.value) == "model.num_heads: 3 does not divide model.hidden_size=16"
+
+
+def test_vectors_of_features_have_no_patches():
+    with pytest.raises(ImpossibleModel) as refused:
+        check_model(vit(), None, "pets")
+    assert str(refused.value) == "model.kind: 'vit' needs pictures, and features are vectors; allowed: mlp"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from experiments.grid import Grid
 from landscape_cli.config import bounded
-from landscape_cli.experiment import Context, Experiment, Measurement, Point, Results
+from landscape_cli.experiment import Context, Measurement, Point, Results
 from landscape_cli.statistics import log_log_slope, mean_interval
 
 DENSE = 5000  # so many first values of a long curve are stored, and as many of the rest
@@ -34,7 +33,7 @@ class LossDifferenceOptions:
     smoothing: float = bounded(0.99, minimum=0, below=1)  # a of the moving average
 
 
-class LossDifference(Experiment):
+class LossDifference(Grid):
     """Train, take one loss an object, follow L_k along random orderings of the same objects.
 
     At θ = θ̂ the Hessian term of the thesis's bound (1.6) is multiplied by ‖θ - θ*‖² = 0, so this tests the loss term
@@ -42,26 +41,9 @@ class LossDifference(Experiment):
     """
 
     Options = LossDifferenceOptions
-    uses = frozenset({"dataset", "model", "training", "seeds"})
     # Measured on 2 cores: 0.75 ms a step with one thread, 1.08 with two; beside a second process 0.87 against 5.4.
     threads = 1
     min_objects = 2  # a difference needs a second one
-
-    def points(self) -> list[Point]:
-        """One point a data set and network; with ``sweep=cross`` one axis varies at a time."""
-        config = self.config
-        axes = {axis: values for axis, values in config.grid.items() if axis != "dataset"}
-        if config.sweep == "full":
-            chosen = [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
-        else:
-            chosen = [{axis: value} for axis, values in axes.items() for value in values] or [{}]
-        points = []
-        for name in config.grid.get("dataset", [config.dataset.name]):
-            for change in chosen:
-                settings = self.settings(name, **change)
-                values = settings["measure"] | settings["model"]
-                points.append(Point.of({"dataset": name, **{axis: values[axis] for axis in axes}}, settings))
-        return list(dict.fromkeys(points))
 
     def measure(self, point: Point, context: Context) -> Measurement:
         """Frames ``curves`` (one row a seed and k, see :func:`stored_k`) and ``networks`` (one row a seed)."""
@@ -120,17 +102,6 @@ class LossDifference(Experiment):
         for frame in frames.values():
             frame.attrs["units"] = {name: unit for name, unit in UNITS.items() if name in frame}
         return Measurement(frames, parameters=parameters)
-
-    @property
-    def axes(self) -> list[str]:
-        """The grid's axes, data set apart."""
-        return [axis for axis in self.config.grid if axis != "dataset"]
-
-    def fixed(self, axis: str) -> Any:
-        """The value of `axis` while another one varies: the model's own, or the grid's middle if it lacks that."""
-        node = self.config.model if hasattr(self.config.model, axis) else self.config.measure
-        own, values = getattr(node, axis), self.config.grid[axis]
-        return own if self.config.sweep == "cross" or own in values else values[len(values) // 2]
 
 
 def stored_k(last: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 from landscape_cli.errors import BadInput
 from landscape_cli.models.conv import ConvNet
 from landscape_cli.models.mlp import MLP
+from landscape_cli.models.vit import VisionTransformer
 
 Parameters = dict[str, torch.Tensor]  # name -> (S, …)
 
@@ -53,4 +54,16 @@ def build_model(settings: Mapping[str, Any], shape: tuple[int, int, int], classe
         return MLP(in_features=math.prod(shape), classes=classes, **options)
     if kind in ("conv1d", "conv2d"):
         return ConvNet(settings, shape, classes)
-    raise BadInput(f"model.kind: {kind!r}; allowed: mlp, conv1d, conv2d")
+    if kind == "vit":
+        return VisionTransformer(settings, shape, classes)
+    raise BadInput(f"model.kind: {kind!r}; allowed: mlp, conv1d, conv2d, vit")
+
+
+def forward_operations(model: StackedModel, shape: tuple[int, int, int]) -> float:
+    """Floating-point operations of one object in one seed's network: those of matrix products and convolutions."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net = model.module(model.initialise([torch.Generator()]), 0).to("meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        net(torch.empty(1, *shape, device="meta"))
+    return float(counted.get_total_flops())

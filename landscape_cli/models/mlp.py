@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -75,11 +76,12 @@ class MLP:
         return gradients
 
     def module(self, parameters: dict[str, torch.Tensor], seed: int) -> torch.nn.Sequential:
-        """Return one seed's network as an ordinary module on flattened inputs (B, in)."""
-        layers: list[torch.nn.Module] = []
-        for fan_in, fan_out in zip(self.widths, self.widths[1:], strict=False):
-            layers += [torch.nn.Linear(fan_in, fan_out, bias=self.bias), torch.nn.ReLU()]
-        net = torch.nn.Sequential(*layers[:-1])
+        """Return one seed's network as an ordinary module on objects (B, …)."""
+        layers: list[tuple[str, torch.nn.Module]] = [("flatten", torch.nn.Flatten())]
+        for layer, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
+            layers.append((str(2 * layer), torch.nn.Linear(fan_in, fan_out, bias=self.bias)))
+            layers.append((str(2 * layer + 1), torch.nn.ReLU()))
+        net = torch.nn.Sequential(OrderedDict(layers[:-1]))
         tensors = {name: tensor[seed] for name, tensor in parameters.items()}
         net.to(next(iter(tensors.values()))).load_state_dict(tensors)
         return net

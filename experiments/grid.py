@@ -1,0 +1,41 @@
+"""Experiments on a grid of networks: data sets, and axes that are fields of the model or of the measure."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from landscape_cli.experiment import Experiment, Point
+
+
+class Grid(Experiment):
+    """Trains a network at every point of a grid; all seeds of a point together."""
+
+    uses = frozenset({"dataset", "model", "training", "seeds"})
+
+    def points(self) -> list[Point]:
+        """One point a data set and network; with ``sweep=cross`` one axis varies at a time."""
+        config = self.config
+        axes = {axis: values for axis, values in config.grid.items() if axis != "dataset"}
+        if config.sweep == "full":
+            chosen = [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
+        else:
+            chosen = [{axis: value} for axis, values in axes.items() for value in values] or [{}]
+        points = []
+        for name in config.grid.get("dataset", [config.dataset.name]):
+            for change in chosen:
+                settings = self.settings(name, **change)
+                values = settings["measure"] | settings["model"]
+                points.append(Point.of({"dataset": name, **{axis: values[axis] for axis in axes}}, settings))
+        return list(dict.fromkeys(points))
+
+    @property
+    def axes(self) -> list[str]:
+        """The grid's axes, data set apart."""
+        return [axis for axis in self.config.grid if axis != "dataset"]
+
+    def fixed(self, axis: str) -> Any:
+        """The value of `axis` while another one varies: the model's own, or the grid's middle if it lacks that."""
+        node = self.config.model if hasattr(self.config.model, axis) else self.config.measure
+        own, values = getattr(node, axis), self.config.grid[axis]
+        return own if self.config.sweep == "cross" or own in values else values[len(values) // 2]
