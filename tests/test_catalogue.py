@@ -10,7 +10,12 @@ from landscape_cli.listing import catalogue, items_of, shipped
 
 FIGURES = {1: 11, 2: 8, 3: 12, 4: 16}  # chapter -> figures of the thesis
 TABLES = {1: 1, 2: 1, 3: 6, 4: 9}
-BEYOND = {"quickstart"}  # shipped, and in no chapter
+BEYOND = {  # shipped, and in no chapter
+    "quickstart",
+    *(f"landscape_measure_{net}_{data}" for net in ("fc", "conv") for data in ("mnist", "cifar10")),
+    "landscape_measure_vit_mnist",
+    *(f"hessian_spectrum_{net}_mnist" for net in ("fc", "conv", "vit")),
+}
 
 
 def numbers(kind):

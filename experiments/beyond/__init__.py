@@ -1,0 +1,1 @@
+"""What the thesis defines or claims and does not measure."""
