@@ -1,4 +1,4 @@
-"""The README's example works when pasted, and its commands exist."""
+"""The README's examples work when pasted, and its commands exist."""
 
 import re
 import shutil
@@ -12,8 +12,8 @@ from landscape_cli import cli, composing, config_path, jobs, listing
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def _block(language: str) -> str:
-    return re.search(rf"```{language}\n(.*?)```", README, re.DOTALL).group(1)
+def _block(language: str, holding: str = "") -> str:
+    return next(text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in text)
 
 
 @pytest.fixture
@@ -24,16 +24,15 @@ def pasted(tmp_path, monkeypatch):
     (conf / "experiment" / "loss_share.yaml").write_text(_block("yaml"))
     package = tmp_path / "beyond"
     package.mkdir()
-    (package / "loss_share.py").write_text(_block("python"))
+    (package / "loss_share.py").write_text(_block("python", "class LossShare"))
     for module in (composing, jobs, listing):
         monkeypatch.setattr(module, "config_folder", lambda: conf)
-    import experiments
+    from experiments import beyond
 
-    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    monkeypatch.setattr(beyond, "__path__", [*beyond.__path__, str(package)])
     monkeypatch.setenv("LANDSCAPE_OUTPUTS", str(tmp_path / "outputs"))
     yield tmp_path / "outputs"
-    for name in [n for n in sys.modules if n.startswith("experiments.beyond")]:
-        del sys.modules[name]
+    sys.modules.pop("experiments.beyond.loss_share", None)
     for cached in (listing.shipped, listing._texts):
         cached.cache_clear()
 
@@ -48,8 +47,14 @@ def test_example_runs_when_pasted(pasted, capsys):
     assert drawn[0].stat().st_size > 5000
 
 
+def test_curvature_example_runs_when_pasted():
+    names = {}
+    exec(_block("python", "landscape_cli.curvature"), names)
+    assert names["hessian"].shape == (195, 195)
+
+
 def test_example_is_short():
-    assert sum(bool(line.strip()) for line in _block("python").splitlines()) <= 30
+    assert sum(bool(line.strip()) for line in _block("python", "class LossShare").splitlines()) <= 30
     assert len(_block("yaml").splitlines()) <= 11
 
 

@@ -50,7 +50,7 @@ def trace(operator: CurvatureOperator) -> float:
     return float(diagonal(operator).sum())
 
 
-def hutchinson_trace(operator: CurvatureOperator, probes: int, generator: torch.Generator) -> Estimate:
+def hutchinson_trace(operator: CurvatureOperator, probes: int, generator: torch.Generator | None = None) -> Estimate:
     """Mean of vᵀ A v over vectors v of random signs: the trace in expectation (Hutchinson 1990).
 
     Parameters
@@ -58,13 +58,13 @@ def hutchinson_trace(operator: CurvatureOperator, probes: int, generator: torch.
     probes
         Number of vectors, at least 2.
     generator
-        On the CPU, so that every device sees the same vectors.
+        On the CPU, so that every device sees the same vectors; None: torch's own.
     """
     values = [(v.double() * av.double()).sum(dim=0) for v, av in _probed(operator, probes, generator)]
     return _estimate(torch.cat(values))
 
 
-def hutchinson_diagonal(operator: CurvatureOperator, probes: int, generator: torch.Generator) -> Estimate:
+def hutchinson_diagonal(operator: CurvatureOperator, probes: int, generator: torch.Generator | None = None) -> Estimate:
     """Mean of v ∘ A v over vectors v of random signs: the diagonal in expectation (Bekas et al. 2007)."""
     total = squares = torch.zeros(operator.shape[0], dtype=torch.float64, device=operator.objective.device)
     for v, av in _probed(operator, probes, generator):
@@ -75,12 +75,12 @@ def hutchinson_diagonal(operator: CurvatureOperator, probes: int, generator: tor
     return Estimate(mean, (variance / probes).sqrt(), probes)
 
 
-def signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def signs(shape: tuple[int, ...], generator: torch.Generator | None) -> torch.Tensor:
     """Random signs, float32, drawn on the CPU."""
     return torch.randint(2, shape, generator=generator).mul_(2).sub_(1).float()
 
 
-def _probed(operator: CurvatureOperator, probes: int, generator: torch.Generator) -> Iterator[tuple]:
+def _probed(operator: CurvatureOperator, probes: int, generator: torch.Generator | None) -> Iterator[tuple]:
     if probes < 2:
         raise ValueError(f"a standard error takes at least 2 probes, not {probes}")
     _, together = operator.objective.chunks(probes)

@@ -119,7 +119,7 @@ def spectral_density(
     operator: CurvatureOperator,
     probes: int,
     steps: int,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
     grid: np.ndarray | None = None,
     width: float | None = None,
 ) -> SpectralDensity:
@@ -133,6 +133,8 @@ def spectral_density(
         Random start vectors, at least 2; the standard error is over them.
     steps
         Lanczos steps, at most P.
+    generator
+        On the CPU; None: torch's own.
     grid
         Where the density is wanted; None: 1001 points over the spectrum.
     width
