@@ -67,7 +67,7 @@ def check_model(model: Mapping[str, Any], shape: Shape | None, name: str) -> Non
         conv_geometry(model, shape, name)
 
 
-def vit_geometry(model: Mapping[str, Any], shape: Shape, name: str = "the data") -> ViTGeometry:
+def vit_geometry(model: Mapping[str, Any], shape: Shape, name: str = "the data", node: str = "model") -> ViTGeometry:
     """Cut a picture into the patches of a vision transformer.
 
     Parameters
@@ -76,8 +76,8 @@ def vit_geometry(model: Mapping[str, Any], shape: Shape, name: str = "the data")
         Fields of :class:`~landscape_cli.config.TransformerConfig`.
     shape
         (C, H, W) of one picture.
-    name
-        Of the data set, for messages.
+    name, node
+        Of the data set and of the configuration's node, for messages.
 
     Raises
     ------
@@ -89,11 +89,11 @@ def vit_geometry(model: Mapping[str, Any], shape: Shape, name: str = "the data")
     if height % patch or width % patch:
         fitting = [size for size in range(1, min(height, width) + 1) if height % size == 0 and width % size == 0]
         raise ImpossibleModel(
-            f"model.patch_size: {patch} does not divide the {height}x{width} pixels of {name}; allowed: "
+            f"{node}.patch_size: {patch} does not divide the {height}x{width} pixels of {name}; allowed: "
             f"{', '.join(map(str, fitting))}"
         )
     if hidden % heads:
-        raise ImpossibleModel(f"model.num_heads: {heads} does not divide model.hidden_size={hidden}")
+        raise ImpossibleModel(f"{node}.num_heads: {heads} does not divide {node}.hidden_size={hidden}")
     tokens = (height // patch) * (width // patch) + model["class_token"]
     return ViTGeometry(shape, patch, channels * patch**2, tokens, model["ffn_size"] or 4 * hidden)
 

@@ -112,6 +112,7 @@ def _check_cost(plan: Plan, todo: Sequence[Located]) -> None:
         return
     config = plan.config
     device = _device(config.device)
+    _use_threads(config.threads or plan.experiment.threads or _initial_threads(), run_tasks=False)
     rate = _matrix_rate(device)
     hours = operations / rate / 3600
     estimate = (

@@ -27,6 +27,7 @@ from landscape_cli.config import (
     ShardConfig,
     TrainingConfig,
 )
+from landscape_cli.config_path import config_folder
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.errors import BadInput
 from landscape_cli.experiment import Experiment
@@ -80,6 +81,7 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     _check_grid(config)
     _check_by_dataset(config, given)
     _apply_profile(config, given)
+    _check_limits(config, "")
     return config
 
 
@@ -278,10 +280,13 @@ def _check_by_dataset(config: Config, given: set[str]) -> None:
                 raise BadInput(f"{prefix}.dataset.{fixed[0]}: allowed here: train_size, normalisation")
 
 
-def _own_caps(config: Config) -> None:
-    """Put the experiment's own caps in the place of its profile's."""
+def _own_caps(config: Config, given: set[str]) -> None:
+    """Put the experiment's own caps in the place of its profile's, but for caps that were given."""
+    profiles = sorted(path.stem for path in (config_folder() / "profile").glob("*.yaml"))
     for name, caps in config.caps.items():
         prefix = f"caps.{name}"
+        if name not in profiles:
+            raise BadInput(f"{prefix}: no such profile{nearest(name, profiles)}")
         if not isinstance(caps, dict):
             raise BadInput(f"{prefix}: {caps!r}; allowed: caps of a profile")
         merged = _merge(ProfileConfig, {**dataclasses.asdict(config.profile), **caps}, prefix)
@@ -290,11 +295,13 @@ def _own_caps(config: Config) -> None:
         if unfit:
             raise BadInput(f"{prefix}.{unfit[0]}: no cap")
         if name == config.profile.name:
-            config.profile = merged
+            for cap in caps:
+                if f"profile.{cap}" not in given:
+                    setattr(config.profile, cap, getattr(merged, cap))
 
 
 def _apply_profile(config: Config, given: set[str]) -> None:
-    _own_caps(config)
+    _own_caps(config, given)
     profile = config.profile
 
     def cap(owner: Any, name: str, limit: int | None, key: str) -> None:

@@ -243,9 +243,7 @@ class LandscapeMeasureSweep(Grid):
             "mean_hessian": (bright, (0, (1.2, 1.2)), r"$\|\bar H\|_2$"),
         }
         for column, (colour, line_style, text) in looks.items():
-            table = own.pivot(index="seed", columns=axis, values=column).dropna()
-            if table.empty:
-                continue
+            table = own.pivot(index="seed", columns=axis, values=column)
             look = {"linestyle": line_style, "marker": "o", "markersize": 2.5, "label": text}
             band(ax, table.columns.to_numpy(), table.to_numpy(), colour, **look)
         ax.set_yscale("log")
@@ -253,7 +251,7 @@ class LandscapeMeasureSweep(Grid):
     def _rate_panel(self, ax: Axes, own: pd.DataFrame, axis: str) -> None:
         from landscape_cli.plotting.curves import band
 
-        table = own.pivot(index="seed", columns=axis, values="log10_rate").dropna()
+        table = own.pivot(index="seed", columns=axis, values="log10_rate")
         band(ax, table.columns.to_numpy(), table.to_numpy(), "0.35", marker="o", markersize=2.5)
 
     def _note(self, results: Results) -> str:

@@ -139,7 +139,8 @@ def dead_networks(results: Results, symbols: Mapping[str, str]) -> list[str]:
     for (dataset, *values), group in networks[networks["dead"]].groupby(["dataset", *axes], sort=False):
         point = ", ".join(f"{symbols[axis]}={value}" for axis, value in zip(axes, values, strict=True))
         seeds = ", ".join(map(str, group["seed"]))
-        named.append(f"{title(results, dataset)} {point}: seed{'s' if len(group) > 1 else ''} {seeds}")
+        where = f"{title(results, dataset)} {point}".rstrip()
+        named.append(f"{where}: seed{'s' if len(group) > 1 else ''} {seeds}")
     return named
 
 

@@ -12,6 +12,7 @@ from experiments.chapter1.loss_difference import alive, dead_networks, title
 from experiments.grid import Grid
 from landscape_cli.config import bounded
 from landscape_cli.data.locate import Source
+from landscape_cli.errors import BadInput
 from landscape_cli.experiment import Context, Figure, Measurement, Point, Results, Table, Verdict
 from landscape_cli.statistics import equivalence_verdict, mean_interval, sign_verdict
 
@@ -37,6 +38,13 @@ class BatchDifference(Grid):
     """
 
     Options = BatchDifferenceOptions
+    min_objects = 3  # a line needs two differences, these three batches
+
+    def points(self) -> list[Point]:
+        """One point a data set."""
+        if self.axes:
+            raise BadInput(f"grid.{self.axes[0]}: one network is drawn; allowed: grid.dataset")
+        return super().points()
 
     def operations(self, point: Point, source: Source) -> float:
         """Floating-point operations of the training of all seeds."""
@@ -66,7 +74,7 @@ class BatchDifference(Grid):
         )
         train = object_losses(model, parameters, x, y)
         test = object_losses(model, parameters, data.x_test, data.y_test) if len(data.x_test) else None
-        size, curves = min(options["batch_size"], len(x) // 2), []
+        size, curves = _batch(point), []
         for s, seed in enumerate(seeds):
             orders = generator(seed, "orderings", point.stream)
             losses, total = train.losses[s].cpu(), 0.0
@@ -134,7 +142,9 @@ class BatchDifference(Grid):
             low, high = own["ema"].min(), own["difference"].max()
             ax.set_ylim(low / 4, high * 2)
             reached = networks[networks["dataset"] == dataset]["test_accuracy"]
-            objects = next(p.settings["dataset"]["objects"] for p in results.points)
+            objects = next(
+                p.settings["dataset"]["objects"] for p in results.points if p.coordinates["dataset"] == dataset
+            )
             ax.set_title(f"{title(results, dataset)}, {objects} objects: test accuracy {_range(reached)}")
             ax.legend(loc="lower left", fontsize=6.5)
         axes[0, 0].set_ylabel(r"$|\mathcal{L}_{j+1}(\hat\theta)-\mathcal{L}_j(\hat\theta)|$, nats")
@@ -150,10 +160,17 @@ class BatchDifference(Grid):
 
     def claims(self, results: Results) -> Iterator[Verdict]:
         """Test the accuracy that the thesis trains to, and the slope of its trend line."""
-        curves, networks = alive(results), results.frames["networks"]
+        networks = results.frames["networks"]
+        several = networks["dataset"].nunique() > 1
+        for dataset, own in networks.groupby("dataset", sort=False):
+            prefix = f"{title(results, dataset)}: " if several else ""
+            curves = alive(results)
+            yield from self._claims_of(own, curves[curves["dataset"] == dataset], prefix)
+
+    def _claims_of(self, networks: pd.DataFrame, curves: pd.DataFrame, prefix: str) -> Iterator[Verdict]:
         accuracy = mean_interval(networks["test_accuracy"])
         yield Verdict(
-            claim="the model is trained to more than 50 % validation accuracy",
+            claim=f"{prefix}the model is trained to more than 50 % validation accuracy",
             source="thesis 1.4.3",
             statistic="test accuracy less 0.5",
             verdict=sign_verdict(type(accuracy)(accuracy.mean - 0.5, accuracy.low - 0.5, accuracy.high - 0.5), 1),
@@ -165,7 +182,7 @@ class BatchDifference(Grid):
         if not curves.empty:
             slope = mean_interval(fitted_lines(curves)[0])
             yield Verdict(
-                claim="the loss difference falls along a line of slope -1 on the log-log scale",
+                claim=f"{prefix}the loss difference falls along a line of slope -1 on the log-log scale",
                 source="thesis 1.4.3, Fig 1.11",
                 statistic="slope of log(mean difference) against log(objects), whole curve; to lie in [-1.05, -0.95]",
                 verdict=equivalence_verdict(slope, -1.05, -0.95),
@@ -185,10 +202,17 @@ class BatchDifference(Grid):
         note = f"All outputs the same, left out: {'; '.join(dead)}. " if dead else ""
         sizes = f"patch {model.patch_size}, width {model.hidden_size}, {model.num_layers} blocks. "
         network = f"Transformer, {sizes}" if model.kind == "vit" else ""
+        batches = " and ".join(dict.fromkeys(str(_batch(point)) for point in results.points))
         return (
-            f"{note}{network}{measure.passes} passes over the objects, {measure.batch_size} at a time, "
+            f"{note}{network}{measure.passes} passes over the objects, {batches} at a time, "
             f"mean over {measure.permutations} orderings a network."
         )
+
+
+def _batch(point: Point) -> int:
+    """Objects added at once: at least three batches a pass."""
+    settings = point.settings
+    return min(settings["measure"]["batch_size"], settings["dataset"]["objects"] // 3)
 
 
 def fitted_lines(curves: pd.DataFrame) -> tuple[np.ndarray, float]:

@@ -51,7 +51,7 @@ class Architectures(Experiment):
             model = asdict(model_node(node, key))
             if model["kind"] != "vit":
                 raise BadInput(f"{key}.kind: {model['kind']!r}; allowed: vit")
-            vit_geometry(model, IMAGE_SETS[name].shape, name)
+            vit_geometry(model, IMAGE_SETS[name].shape, name, key)
             points.append(Point.of({"dataset": name}, {"model": model, "pictures": name}))
         return points
 

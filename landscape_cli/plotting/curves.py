@@ -26,11 +26,12 @@ def band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: object, **line: ob
     x
         Shape (n,).
     values
-        One row a seed, shape (S, n).
+        One row a seed, shape (S, n); NaN where a seed has no value.
     """
-    ax.plot(x, values.mean(axis=0), color=colour, **line)
+    ax.plot(x, np.nanmean(values, axis=0), color=colour, **line)
     if len(values) > 1:
-        ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.13, linewidth=0)
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        ax.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
 def spread(positions: np.ndarray, gap: float) -> np.ndarray:

@@ -155,7 +155,7 @@ def test_module_is_a_copy():
     net = model.module(parameters, 1)
     before = parameters["2.weight"].clone()
     with torch.no_grad():
-        net[2].weight.zero_()
+        net.get_submodule("2").weight.zero_()
     assert torch.equal(parameters["2.weight"], before)
 
 
@@ -180,5 +180,5 @@ def test_build_model_builds_convolutional_networks(kind, first):
 
 
 def test_build_model_refuses_what_it_does_not_know():
-    with pytest.raises(BadInput, match=r"model\.kind: 'transformer'; allowed: mlp, conv1d, conv2d$"):
+    with pytest.raises(BadInput, match=r"model\.kind: 'transformer'; allowed: mlp, conv1d, conv2d, vit$"):
         build_model({"kind": "transformer"}, (1, 2, 2), 3)
