@@ -140,7 +140,11 @@ class LandscapeMeasureSweep(Grid):
                     panel.minorticks_off()
                 panels[-1, column].set_xlabel(f"{label(axis)} ${SYMBOLS.get(axis, axis)}$")
             panels[0, 0].set_ylabel("nats per parameter²")
-            panels[0, 0].legend(loc="best", fontsize=6.5, handlelength=2.8)
+            heights = [panel.get_ylim() for panel in panels[0]]
+            for panel in panels[0]:
+                panel.set_ylim(min(low for low, _ in heights), max(high for _, high in heights))
+            handles, texts = panels[0, 0].get_legend_handles_labels()
+            drawing.legend(handles, texts, loc="outside upper center", ncols=3, fontsize=7, handlelength=2.8)
             if corollary:
                 panels[1, 0].set_ylabel(f"{corollary[0]}:\n$\\log_{{10}}$ of {corollary[1]}")
             drawing.suptitle(f"{title(results, dataset)}: landscape measure $\\mu_f(f|D)$", fontsize=8.5)
