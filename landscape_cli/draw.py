@@ -91,7 +91,8 @@ def gather(plan: Plan, stored: Mapping[str, StoredPoint]) -> Results:
     there = [item for item in plan.located if item.key in stored]
     pieces: dict[str, list[pd.DataFrame]] = {}
     for item in there:
-        for name, frame in stored[item.key].frames.items():
+        for name, own in stored[item.key].frames.items():
+            frame = own.copy(deep=False)  # two points of one grid may be the same network
             for position, (column, value) in enumerate(item.point.coordinates.items()):
                 frame.insert(position, column, value)
             pieces.setdefault(name, []).append(frame)

@@ -63,6 +63,14 @@ class Point:
         return ", ".join(f"{name}={value}" for name, value in self.coordinates.items()) or "single"
 
 
+UNUSED = {"weight_decay": 0.0, "schedule": "constant", "warmup": 0.0, "augmentation": "none"}
+
+
+def without_unused(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the options of a training that it does not use, so that plain trainings keep their keys."""
+    return {name: value for name, value in training.items() if name not in UNUSED or value != UNUSED[name]}
+
+
 @dataclass(frozen=True)
 class Context:
     """What a measurement is given beside its point; none of it changes the numbers beyond rounding."""
@@ -175,7 +183,8 @@ class Experiment(ABC):
         if "model" in self.uses:
             settings["model"] = asdict(config.model)
         if "training" in self.uses:
-            settings["training"] = {**asdict(config.training), **own.get("training", {})}
+            training = {**asdict(config.training), **own.get("training", {})}
+            settings["training"] = without_unused(training)
         if "seeds" in self.uses:
             settings["seeds"] = list(range(config.seed, config.seed + config.seeds))
         for name, value in changes.items():

@@ -119,7 +119,7 @@ class LandscapeMeasureSweep(Grid):
 
     def figures(self, results: Results) -> Iterator[Figure]:
         """Draw μ_f above and the corollary's rate below, one column an axis; one figure a data set."""
-        from landscape_cli.plotting.style import FULL_WIDTH, new_figure
+        from landscape_cli.plotting.style import FULL_WIDTH, new_figure, titled_legend
 
         networks, axes = _living(results), self.axes
         corollary = COROLLARIES.get(self.config.model.kind)
@@ -143,11 +143,9 @@ class LandscapeMeasureSweep(Grid):
             heights = [panel.get_ylim() for panel in panels[0]]
             for panel in panels[0]:
                 panel.set_ylim(min(low for low, _ in heights), max(high for _, high in heights))
-            handles, texts = panels[0, 0].get_legend_handles_labels()
-            drawing.legend(handles, texts, loc="outside upper center", ncols=3, fontsize=7, handlelength=2.8)
             if corollary:
                 panels[1, 0].set_ylabel(f"{corollary[0]}:\n$\\log_{{10}}$ of {corollary[1]}")
-            drawing.suptitle(f"{title(results, dataset)}: landscape measure $\\mu_f(f|D)$", fontsize=8.5)
+            titled_legend(drawing, f"{title(results, dataset)}: landscape measure $\\mu_f(f|D)$", panels[0, 0], 3)
             caption = "Landscape measure of trained networks, and the growth that the thesis's corollary gives it."
             name = self.config.name + (f"_{dataset}" if len(datasets) > 1 else "")
             yield Figure(name, drawing, caption, self._note(results))

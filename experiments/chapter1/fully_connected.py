@@ -10,7 +10,7 @@ import pandas as pd
 from experiments.chapter1.loss_difference import alive, end_values
 from experiments.chapter1.sweep import Sweep
 from experiments.reference import published_curves
-from landscape_cli.experiment import Figure, Point, Results, Table, Verdict
+from landscape_cli.experiment import Figure, Point, Results, Table, Verdict, without_unused
 from landscape_cli.statistics import equivalence_verdict, log_log_slope, mean_interval, sign_verdict
 
 SYMBOLS = {"hidden_size": "h", "num_layers": "L"}
@@ -180,7 +180,7 @@ class FullyConnected(Sweep):
                 "normalisation": settings["dataset"]["normalisation"],
                 "bias": settings["model"]["bias"],
                 "smoothing": settings["measure"]["smoothing"],
-                **settings["training"],
+                **without_unused(settings["training"]),
             }
             if found != PUBLISHED:
                 return None

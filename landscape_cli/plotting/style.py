@@ -10,6 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt  # after the backend is chosen
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 FULL_WIDTH = 6.9  # inches, a page's text width
@@ -71,6 +72,15 @@ def new_figure(rows: int, columns: int, width: float, row_height: float) -> tupl
     The figure and its axes, shape (rows, columns).
     """
     return plt.subplots(rows, columns, figsize=(width, rows * row_height), squeeze=False)
+
+
+def titled_legend(drawing: Figure, title: str, axes: Axes, columns: int, fontsize: float = 7) -> None:
+    """Write the figure's title and, in one row below it, the legend of one of its axes for all."""
+    drawing.suptitle(f"{title}\n", fontsize=8.5, linespacing=1.8)  # the second line keeps the legend's place
+    handles, labels = axes.get_legend_handles_labels()
+    place = (0.5, 1 - 13 / (72 * drawing.get_figheight()))
+    look = {"fontsize": fontsize, "handlelength": 3, "frameon": False, "borderaxespad": 0.3}
+    drawing.legend(handles, labels, loc="upper center", bbox_to_anchor=place, ncols=columns, **look)
 
 
 def ordered_colours(count: int) -> list[tuple[float, float, float, float]]:

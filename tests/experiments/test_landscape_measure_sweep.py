@@ -208,7 +208,7 @@ def test_figures_have_a_column_an_axis_and_the_rate_below():
     (figure,) = drawn(results(lambda h, layers, s, rate: (s + 1) * h * 10.0**layers))
     above, below = figure.drawing.axes[:2], figure.drawing.axes[2:]
     assert (figure.name, len(above), len(below)) == ("landscape_measure_test", 2, 2)
-    assert figure.drawing.get_suptitle() == r"MNIST: landscape measure $\mu_f(f|D)$"
+    assert figure.drawing.get_suptitle().strip() == r"MNIST: landscape measure $\mu_f(f|D)$"
     assert [ax.get_title() for ax in above] == ["hidden size, at $L=2$", "layers, at $h=8$"]
     assert [ax.get_xlabel() for ax in below] == ["hidden size $h$", "layers $L$"]
     assert below[0].get_ylabel().startswith("Corollary 1")

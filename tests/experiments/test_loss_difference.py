@@ -92,7 +92,7 @@ def test_points_hold_everything_that_changes_the_numbers():
     assert point.settings == {
         "dataset": {"name": "mnist", "train_size": 10000, "max_size": None, "normalisation": "symmetric"},
         "model": {"kind": "mlp", "hidden_size": 9, "num_layers": 2, "bias": True},
-        "training": asdict(TrainingConfig(epochs=2)),
+        "training": {"epochs": 2, "batch_size": 64, "learning_rate": 1e-3},
         "measure": {"permutations": 100, "smoothing": 0.99},
         "seeds": [5, 6, 7],
     }
