@@ -141,7 +141,8 @@ def _describe_training(trainings: Mapping[str, dict], results: Results) -> str:
     texts: dict[str, list[str]] = {}
     for name, training in trainings.items():
         epochs = _count(training["epochs"], "epoch")
-        text = f"{epochs} of Adam {training['learning_rate']:g}, batches of {training['batch_size']}"
+        name_of = "AdamW" if training.get("weight_decay") else "Adam"
+        text = f"{epochs} of {name_of} {training['learning_rate']:g}, batches of {training['batch_size']}"
         if training.get("weight_decay"):
             text += f", weight decay {training['weight_decay']:g}"
         if training.get("warmup"):

@@ -133,7 +133,7 @@ class HessianSpectrum(Experiment):
         note = (
             f"Stochastic Lanczos quadrature, {measure.probes} probes of {measure.steps} steps, smoothed by a "
             f"Gaussian of 1/{WIDTHS} of the axis; bands: one standard error. Ticks: the {measure.eigenvalues} largest "
-            f"eigenvalues of H and H_O. Seed {seed}."
+            f"eigenvalues of H and of its Gauss-Newton part. Seed {seed}."
         )
         caption = "Spectral density of the Hessian, of its Gauss-Newton part and of their difference."
         yield Figure(self.config.name, drawing, caption, note)

@@ -46,6 +46,7 @@ COROLLARIES = {
     "conv1d": ("Corollary 2", r"$L(C^2M^2kd)^L$"),
     "conv2d": ("Corollary 3", r"$C^2k^2L(C^2k^2M^2mn)^L$"),
 }
+BLOCK = ("thesis 2.3.5, Theorem 26", "beyond the thesis, whose blocks have one head")
 PROPORTIONAL = (0.8, 1.2)  # slope of log μ_f against log rate, within which they count as proportional
 
 
@@ -192,7 +193,7 @@ class LandscapeMeasureSweep(Grid):
                 slope = mean_interval(slopes)
                 yield Verdict(
                     claim=f"{prefix}the landscape measure grows with {label(axis)}",
-                    source=f"thesis 1.3, {corollary[0]}" if corollary else "thesis 2.3.5, Theorem 26",
+                    source=f"thesis 1.3, {corollary[0]}" if corollary else BLOCK[axis == "num_heads"],
                     statistic=f"slope of log(μ_f) against log({SYMBOLS.get(axis, axis)})",
                     verdict=sign_verdict(slope, 1),
                     effect=slope.mean,

@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 UNITS = {
     "mean_loss": "nats",
     **dict.fromkeys(
-        ("hessian_spectral", "hessian_frobenius", "residual", "frobenius", "mean_abs", "max_abs"), "nats per parameter²"
+        ("hessian_spectral", "hessian_frobenius", "frobenius_error", "residual", "frobenius", "mean_abs", "max_abs"),
+        "nats per parameter²",
     ),
 }
+FROBENIUS_PROBES = 32  # of the Frobenius norms at the steps whose matrix is not built
+EMPTY = 1e-6  # share of the largest block's Frobenius norm below which a block is rounding: no output depends on it
 CELLS = 1200  # of a heat map in each direction, at most: more than a page can show
 
 
@@ -50,12 +53,17 @@ class HessianEntries(Experiment):
     """Trains a transformer and takes its Hessian apart by parameter tensors."""
 
     Options = HessianEntriesOptions
+    threads = 1  # with two threads many times slower beside another process, and no faster alone
     uses = frozenset({"dataset", "model", "training", "seeds"})
 
     def points(self) -> list[Point]:
         """One point a seed."""
         if self.config.model.kind != "vit":
             raise BadInput(f"model.kind: {self.config.model.kind!r}; allowed: vit, whose tensors the figures name")
+        if not self.config.training.epochs:
+            raise BadInput("training.epochs: 0; allowed: 1 or more, since two states are compared")
+        if not self.config.measure.norm_steps:
+            raise BadInput("measure.norm_steps: empty; allowed: one step or more")
         name, points = self.config.dataset.name, []
         for seed in range(self.config.seed, self.config.seed + self.config.seeds):
             entries = self.config.measure.entries and seed == self.config.seed
@@ -73,8 +81,10 @@ class HessianEntries(Experiment):
         (of large ones the largest |entry| of each square cell), ``queries_weights_N``, … entries of the parameters.
         """
         from landscape_cli.convergence.losses import object_losses
-        from landscape_cli.curvature import Hessian, Objective, spectral_norm
+        from landscape_cli.curvature import BYTE_CAP, Hessian, Objective, spectral_norm
+        from landscape_cli.curvature.objective import in_words
         from landscape_cli.models import build_model
+        from landscape_cli.rng import generator
         from landscape_cli.training import fit
 
         settings, data = point.settings, context.images()
@@ -84,6 +94,13 @@ class HessianEntries(Experiment):
         last = epochs * -(-len(data.x_train) // batch)
         wanted = {s for s in (*options["norm_steps"], *options["entry_steps"]) if s < last} | {0, last}
         states: dict[int, dict[str, torch.Tensor]] = {}
+        parameters = sum(tensor.numel() for tensor in model.initialise([generator(0, "size")]).values())
+        if 4 * parameters**2 > BYTE_CAP:
+            raise BadInput(
+                f"model: the Hessian of {parameters} parameters takes {in_words(4 * parameters**2)}, the cap is "
+                f"{in_words(BYTE_CAP)}; take a smaller network (model.hidden_size, model.num_layers), or look at its "
+                "spectrum (experiment=hessian_spectrum_vit_mnist), which never builds it"
+            )
 
         def watch(step: int, parameters: dict[str, torch.Tensor]) -> None:
             if step in wanted:
@@ -152,7 +169,8 @@ class HessianEntries(Experiment):
     ) -> list[dict[str, Any]]:
         import torch
 
-        from landscape_cli.curvature import block_norms
+        from landscape_cli.curvature import block_norms, hutchinson_frobenius
+        from landscape_cli.rng import generator
 
         objective, rows = hessian.objective, []
         found = block_norms(hessian, {name: [name] for name in objective.names}, tolerance) if matrix is None else {}
@@ -160,11 +178,13 @@ class HessianEntries(Experiment):
             weights = objective.fixed[name]
             if matrix is None:
                 norm, residual = found[name]
-                frobenius = np.nan
+                draws = generator(0, f"probes {name}")
+                estimate = hutchinson_frobenius(hessian.part([name]), FROBENIUS_PROBES, draws)
+                frobenius, error = float(estimate.value), float(estimate.standard_error)
             else:
                 block = matrix[part, part].double()
                 norm, residual = float(torch.linalg.eigvalsh(block).abs().max()), 0.0
-                frobenius = float(block.norm())
+                frobenius, error = float(block.norm()), 0.0
             rows.append(
                 {
                     "step": step,
@@ -178,6 +198,7 @@ class HessianEntries(Experiment):
                     "hessian_spectral": norm,
                     "residual": residual,
                     "hessian_frobenius": frobenius,
+                    "frobenius_error": error,
                 }
             )
         return rows
@@ -244,6 +265,13 @@ class HessianEntries(Experiment):
             "Norms of the parameter tensors (spectral; of vectors Euclidean) and of their diagonal Hessian blocks."
         )
         yield Table(f"block_norms_{self.config.name}", means, f"{caption} Means over seeds.")
+        columns = ["weight_norm", "weight_frobenius", "hessian_spectral", "hessian_frobenius", "frobenius_error"]
+        means = norms.groupby(["step", "tensor"], sort=False)[columns].mean().reset_index()
+        caption = (
+            f"Spectral and Frobenius norms along training, means over seeds; estimated Frobenius norms "
+            f"({FROBENIUS_PROBES} probes) with their standard errors."
+        )
+        yield Table(f"block_norms_by_step_{self.config.name}", means, caption)
         blocks = results.frames["blocks"]
         means = blocks.groupby(["state", "row", "column"], sort=False)[["mean_abs", "max_abs", "frobenius"]].mean()
         caption = "Sizes of the Hessian's entries by pairs of parameter tensors, means over seeds."
@@ -281,13 +309,16 @@ class HessianEntries(Experiment):
         ratio = norms[(norms["step"] == 0) | norms["last"]].pivot(
             index="seed", columns=["tensor", "last"], values="hessian_frobenius"
         )
-        growth = np.log10(ratio.xs(True, axis=1, level="last") / ratio.xs(False, axis=1, level="last"))
+        after, before = (ratio.xs(last, axis=1, level="last") for last in (True, False))
+        live = (after > EMPTY * after.max(axis=1).max()).all() & (before > EMPTY * before.max(axis=1).max()).all()
+        growth = np.log10(after.loc[:, live] / before.loc[:, live])
+        left = "" if live.all() else f"; left out, since no output depends on them: {', '.join(live.index[~live])}"
         yield _verdict(
             "every block grows in magnitude by training",
             "thesis 2.4, before Fig 2.2",
             "log10(Frobenius norm of the trained over the initial block), the least of all diagonal blocks",
             growth.min(axis=1),
-            f"least: {', '.join(sorted(set(growth.idxmin(axis=1))))}",
+            f"least: {', '.join(sorted(set(growth.idxmin(axis=1))))}{left}",
         )
         yield self._keys_and_values(norms)
 
@@ -302,7 +333,9 @@ class HessianEntries(Experiment):
         sizes = _entry_sizes(own)
         ours = sizes[[pair for pair in sizes if pair[0] == pair[1] and pair[0] in values]].max(axis=1)
         others = sizes[[pair for pair in sizes if not (pair[0] in values and pair[1] in values)]]
+        statistic = "log10(mean |entry| of Values-Values over that of the largest other block)"
         if state == "initial":  # all that Values have a part in
+            statistic = "log10(mean over all blocks with Values of mean |entry|, over the largest block without)"
             ours = sizes[[pair for pair in sizes if set(pair) & set(values)]].mean(axis=1)
             others = sizes[[pair for pair in sizes if not set(pair) & set(values)]]
         best = others.max(axis=1)
@@ -311,7 +344,7 @@ class HessianEntries(Experiment):
         return _verdict(
             f"{state}: {claim}",
             f"thesis 2.4, {source}",
-            "log10(mean |entry| of Values over that of the largest other block)",
+            statistic,
             np.log10(ours / best),
             f"largest other block: {_counted(winners)}; the single largest entry lies in "
             f"{_counted(largest['row'] + '-' + largest['column'])}",
@@ -325,12 +358,14 @@ class HessianEntries(Experiment):
         others = largest.drop(columns=named)
         ratio = np.log10(least / others.max(axis=1)).groupby("seed").mean()
         order = np.log10(largest).mean().sort_values()
+        end = largest.xs(drawn["step"].max(), level="step").mean().sort_values()
         return _verdict(
             "Keys and Values have the largest Hessian norms, the other blocks much smaller ones",
             "thesis 2.4, Fig 2.3",
-            "log10(spectral norm of the smaller of the two blocks over that of the largest other), mean over steps",
+            "log10(spectral norm of the smaller of the two over that of the largest other), mean over recorded steps",
             ratio,
-            f"blocks by norm, largest first: {', '.join(order.index[::-1])}",
+            f"blocks by norm, largest first: {', '.join(order.index[::-1])}; at the last of them: "
+            f"{', '.join(end.index[::-1])}",
         )
 
 

@@ -63,7 +63,7 @@ def whole(experiment: HessianEntries, results: Results) -> Iterator[Figure]:
         thirds = {name: (i * part / 3, (i + 1) * part / 3) for i, name in enumerate(ATTENTION)}
         block_lines(axes[0, 1], thirds, 7)
         axes[0, 1].set_title(f"self-attention, {part} x {part}")
-        drawing.colorbar(image, ax=axes[0, :], label=r"$\log_{10}|H_{ij}|$", shrink=0.86, pad=0.015)
+        drawing.colorbar(image, ax=axes[0, :], label=r"$\log_{10}|H_{ij}|$", shrink=0.86, pad=0.015, extend="min")
         data = title(results, point.coordinates["dataset"])
         row = _network(results, point, state)
         drawing.suptitle(
@@ -72,7 +72,8 @@ def whole(experiment: HessianEntries, results: Results) -> Iterator[Figure]:
             fontsize=8.5,
         )
         caption = f"Entries of the Hessian of the {state} transformer, and of its self-attention part."
-        yield Figure(f"fig_{number}_hessian_{state}", drawing, caption, _note(results, point, "Exact zeros are grey."))
+        what = f"Left: {_pixels(size, len(arrays[f'whole_{step}']))}"
+        yield Figure(f"fig_{number}_hessian_{state}", drawing, caption, _note(results, point, what))
 
 
 def block_norms(experiment: HessianEntries, results: Results) -> Iterator[Figure]:
@@ -117,7 +118,7 @@ def block_norms(experiment: HessianEntries, results: Results) -> Iterator[Figure
 
 def entries(experiment: HessianEntries, results: Results) -> Iterator[Figure]:
     """Figs 2.4 to 2.8: entries of parameters and of their Hessian block at several steps."""
-    from landscape_cli.plotting.heat_maps import log_heat_map, log_limits
+    from landscape_cli.plotting.heat_maps import block_lines, log_heat_map, log_limits
     from landscape_cli.plotting.style import FULL_WIDTH, new_figure
 
     point = _with_entries(results)
@@ -130,6 +131,8 @@ def entries(experiment: HessianEntries, results: Results) -> Iterator[Figure]:
         hessians = [arrays[f"{what}_{step}"] for step in steps]
         weights = [arrays[f"{what}_weights_{step}"] for step in steps]
         limits = log_limits(hessians)
+        parts = _parts(results, point, what)
+        full = max(end for _, end in parts.values())
         largest = max(float(np.abs(w).max()) for w in weights)
         for column, step in enumerate(steps):
             above, below = axes[0, column], axes[1, column]
@@ -137,21 +140,43 @@ def entries(experiment: HessianEntries, results: Results) -> Iterator[Figure]:
             above.set_box_aspect(1)
             above.grid(visible=False)
             above.set(xticks=[], yticks=[])
-            above.set_title(f"{step} steps" if step else "initial")
+            above.set_title(f"{step} step{'s' if step > 1 else ''}" if step else "initial")
             image = log_heat_map(below, hessians[column], limits)
+            if len(parts) > 1:
+                scale = len(hessians[column]) / full
+                block_lines(below, {name: (a * scale, b * scale) for name, (a, b) in parts.items()}, 5.5)
         _row_label(axes[0, 0], _weights_label(what))
         _row_label(axes[1, 0], r"Hessian block")
         drawing.colorbar(tone, ax=axes[0, :], label="entry", shrink=0.9, pad=0.01)
-        drawing.colorbar(image, ax=axes[1, :], label=r"$\log_{10}|H_{ij}|$", shrink=0.9, pad=0.01)
+        drawing.colorbar(image, ax=axes[1, :], label=r"$\log_{10}|H_{ij}|$", shrink=0.9, pad=0.01, extend="min")
         drawing.suptitle(f"{title(results, point.coordinates['dataset'])}: {TITLES[what]}", fontsize=8.5)
         caption = f"Entries of the {TITLES[what]} parameters and of their Hessian block at several training steps."
-        yield Figure(f"fig_2_{number}_entries_{what}", drawing, caption, _note(results, point, "Exact zeros are grey."))
+        note = _note(results, point, _pixels(full, len(hessians[0])).capitalize())
+        yield Figure(f"fig_2_{number}_entries_{what}", drawing, caption, note)
+
+
+def _pixels(size: int, drawn: int) -> str:
+    """What a pixel of a heat map shows."""
+    side = -(-size // drawn)
+    if side == 1:
+        return "exact zeros are grey."
+    return f"each pixel is the largest |entry| of {side} x {side}, grey where all are zero."
+
+
+def _parts(results: Results, point: Point, what: str) -> dict[str, tuple[int, int]]:
+    """Label -> (begin, end) among the tensors of one figure."""
+    parts, begin = {}, 0
+    for name, (first, last) in _spans(results, point).items():
+        if name.partition(".")[0] in FAMILIES[what] and name.partition(".")[2] in ("", "1"):
+            parts[name] = (begin, begin + last - first)
+            begin += last - first
+    return parts
 
 
 def _weights_label(what: str) -> str:
     return {
         "layer_norm": r"$\gamma_1, \beta_1, \gamma_2, \beta_2$",
-        "feed_forward": r"$W_1$, $W_2$ transposed",
+        "feed_forward": r"$W_1$ transposed, $W_2$",
     }.get(what, rf"$W_{what[0].upper()}$")
 
 

@@ -6,7 +6,14 @@ linear operators.
 """
 
 from landscape_cli.curvature.dense import BYTE_CAP, dense
-from landscape_cli.curvature.estimates import Estimate, diagonal, hutchinson_diagonal, hutchinson_trace, trace
+from landscape_cli.curvature.estimates import (
+    Estimate,
+    diagonal,
+    hutchinson_diagonal,
+    hutchinson_frobenius,
+    hutchinson_trace,
+    trace,
+)
 from landscape_cli.curvature.measure import LandscapeMeasure, landscape_measure
 from landscape_cli.curvature.objective import Objective, cross_entropy, squared_error
 from landscape_cli.curvature.operators import CurvatureOperator, GaussNewton, Hessian, Rest
@@ -37,6 +44,7 @@ __all__ = [
     "dense",
     "diagonal",
     "hutchinson_diagonal",
+    "hutchinson_frobenius",
     "hutchinson_trace",
     "landscape_measure",
     "spectral_density",

@@ -52,8 +52,8 @@ def dense(
     if needed > byte_cap:
         raise BadInput(
             f"a dense matrix of {down.size} x {across.size} parameters takes {in_words(needed)}, the cap is "
-            f"{in_words(byte_cap)}; take a block (part=…, rows=…, columns=…), or products, eigenpairs, trace, "
-            "diagonal and spectral density, which never build it"
+            f"{in_words(byte_cap)}; take a block (operator.part(names), rows=…, columns=…), or products, "
+            "eigenpairs, trace, diagonal and spectral density, which never build it"
         )
     if down.names == across.names and isinstance(operator, GaussNewton):
         return _from_jacobians(down, progress)

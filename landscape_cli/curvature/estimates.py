@@ -75,6 +75,19 @@ def hutchinson_diagonal(operator: CurvatureOperator, probes: int, generator: tor
     return Estimate(mean, (variance / probes).sqrt(), probes)
 
 
+def hutchinson_frobenius(
+    operator: CurvatureOperator, probes: int, generator: torch.Generator | None = None
+) -> Estimate:
+    """Frobenius norm from the mean of ‖A v‖² over vectors v of random signs, whose expectation is ‖A‖_F².
+
+    Its standard error is to first order that of the mean over twice the norm.
+    """
+    squares = [av.double().square().sum(dim=0) for _, av in _probed(operator, probes, generator)]
+    found = _estimate(torch.cat(squares))
+    norm = found.value.sqrt()
+    return Estimate(norm, found.standard_error / (2 * norm.clamp(min=torch.finfo(torch.float64).tiny)), probes)
+
+
 def signs(shape: tuple[int, ...], generator: torch.Generator | None) -> torch.Tensor:
     """Random signs, float32, drawn on the CPU."""
     return torch.randint(2, shape, generator=generator).mul_(2).sub_(1).float()

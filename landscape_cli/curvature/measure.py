@@ -13,7 +13,7 @@ from landscape_cli.curvature.operators import Hessian
 from landscape_cli.curvature.spectrum import SEED, many_norms
 
 STEPS = 15  # products that a norm usually takes: what building the mean Hessian is weighed against
-BASIS = 2**29  # bytes of Lanczos vectors held at a time
+BASIS = 2**29  # bytes of Lanczos vectors held at a time, where the norms take twice the usual number of products
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,10 @@ def landscape_measure(
     if not len(sampled):
         raise ValueError("no object is sampled; allowed: one or more")
     sampled = sampled.to(objective.device)
+    if sampled.dtype == torch.bool or int(sampled.min()) < 0 or int(sampled.max()) >= objective.objects:
+        raise ValueError(f"sampled: allowed: indices from 0 to {objective.objects - 1}")
+    if len(sampled.unique()) < len(sampled):
+        raise ValueError("sampled: an object is named twice; its norm would count twice, and the error be too small")
     cheap = size <= STEPS * len(sampled) and size**2 * objective.dtype.itemsize <= byte_cap
     mean = dense(operator, byte_cap=byte_cap) if cheap else None
     generator = torch.Generator().manual_seed(SEED)

@@ -19,6 +19,7 @@ from landscape_cli.errors import BadInput
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Tensors = dict[str, torch.Tensor]
 WORKING_SET = {"cpu": 2**27, "other": 2**32}  # bytes of intermediate results that a chunk of work may take
+PART = 1024  # objects whose losses are checked at a time
 KEPT = 3  # of each intermediate result, while a product is computed: its tangent, its gradient, the gradient's tangent
 
 
@@ -29,7 +30,9 @@ def cross_entropy(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def squared_error(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Squared error of each object, summed over its outputs: (B, …), the same -> (B,)."""
-    return (outputs - y).square().flatten(1).sum(dim=1)
+    if outputs.shape != y.shape:
+        raise BadInput(f"outputs of the shape {tuple(outputs.shape)} and targets {tuple(y.shape)}; allowed: the same")
+    return (outputs - y).square().reshape(len(y), -1).sum(dim=1)
 
 
 class Objective:
@@ -211,15 +214,24 @@ class Objective:
                 )
             if not bool(losses.isfinite().all()):
                 raise BadInput("the loss of an object is not finite at these parameters")
-            alone = self.loss(self.outputs({}, self.x[:1]), self.y[:1])
+            alone = torch.cat([self.loss(self.outputs({}, self.x[i : i + 1]), self.y[i : i + 1]) for i in range(few)])
             again = self.loss(self.outputs({}, self.x[:few]), self.y[:few])
         if not torch.equal(losses, again):
             raise BadInput("the loss differs when it is computed again: something draws at random; call model.eval()")
-        if abs(float(alone[0] - losses[0])) > 1e-3 * (1 + abs(float(alone[0]))):
+        gaps = (alone - losses).abs() - 1e-3 * (1 + alone.abs())
+        if bool((gaps > 0).any()):
+            worst = int(gaps.argmax())
             raise BadInput(
-                f"the loss of an object depends on the others in its batch ({float(losses[0]):g} among {few}, "
-                f"{float(alone[0]):g} alone); allowed: a loss that is the mean of one loss an object"
+                f"the loss of an object depends on the others in its batch ({float(losses[worst]):g} among {few}, "
+                f"{float(alone[worst]):g} alone); allowed: a loss that is the mean of one loss an object"
             )
+        with torch.no_grad(), plain_kernels():
+            parts = zip(self.x.split(PART), self.y.split(PART), strict=True)
+            for number, (x, y) in enumerate(parts):
+                finite = self.loss(self.outputs({}, x), y).isfinite()
+                if not bool(finite.all()):
+                    worst = number * PART + int((~finite).nonzero()[0, 0])
+                    raise BadInput(f"the loss of object {worst} is not finite at these parameters")
 
 
 @contextmanager
@@ -235,6 +247,7 @@ def plain_kernels() -> Iterator[None]:
 
 
 def _chosen(every: list[str], wanted: Sequence[str]) -> list[str]:
+    wanted = [wanted] if isinstance(wanted, str) else wanted
     if not wanted:
         raise BadInput("no parameter is named, so there is nothing to differentiate by")
     for pattern in wanted:
@@ -260,5 +273,5 @@ def _check_layers(module: torch.nn.Module) -> None:
 
 def in_words(count: int) -> str:
     """Bytes in words: ``"1.2 GB"``."""
-    power = min(int(math.log(max(count, 1), 1000)), 3)
-    return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB')[power]}"
+    power = min(int(math.log(max(count, 1), 1000)), 5)
+    return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"

@@ -107,7 +107,7 @@ class VisionTransformer:
 
 
 class TransformerNet(nn.Module):
-    """The same network as an ordinary module; its parameters come in the order in which they act.
+    """The same network as an ordinary module; its parameters: tokens, blocks, head.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def main() -> None:
         median = statistics.median(seconds)
         print(f"{way:<42} {median:>8.2f} {min(seconds):>8.2f} {median / own:>8.2f} {error:>9}")
     print(f"peak memory {'of the device' if device.type == 'cuda' else 'of the process'}, ours: {peak / 2**30:.2f} GiB")
-    print(f"ways other than ours: {COLUMNS} of {size} columns, times {size / COLUMNS:.0f}")
+    print(f"single products and the ways of others: {COLUMNS} of {size} columns, times {size / COLUMNS:.0f}")
     _write({"seconds": times, "errors": errors, "peak_bytes": peak}, name, str(device))
 
 

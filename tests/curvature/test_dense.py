@@ -107,8 +107,9 @@ def test_a_matrix_larger_than_the_cap_is_refused_before_it_is_built(operator):
     with pytest.raises(BadInput) as refused:
         dense(operator(wide(50_000)))
     assert str(refused.value) == (
-        "a dense matrix of 50000 x 50000 parameters takes 10 GB, the cap is 4.29 GB; take a block (part=…, rows=…, "
-        "columns=…), or products, eigenpairs, trace, diagonal and spectral density, which never build it"
+        "a dense matrix of 50000 x 50000 parameters takes 10 GB, the cap is 4.29 GB; take a block "
+        "(operator.part(names), rows=…, columns=…), or products, eigenpairs, trace, diagonal and spectral density, "
+        "which never build it"
     )
 
 

@@ -3,7 +3,16 @@ import math
 import pytest
 import torch
 
-from landscape_cli.curvature import GaussNewton, Hessian, Rest, diagonal, hutchinson_diagonal, hutchinson_trace, trace
+from landscape_cli.curvature import (
+    GaussNewton,
+    Hessian,
+    Rest,
+    diagonal,
+    hutchinson_diagonal,
+    hutchinson_frobenius,
+    hutchinson_trace,
+    trace,
+)
 from landscape_cli.curvature.estimates import signs
 
 ALL = (Hessian, GaussNewton, Rest)
@@ -119,3 +128,13 @@ def test_signs_are_fair():
     assert drawn.dtype == torch.float32
     assert set(drawn.unique().tolist()) == {-1.0, 1.0}
     assert abs(float(drawn.mean())) < 4 / math.sqrt(drawn.numel())
+
+
+@OPERATORS
+def test_hutchinsons_frobenius_norm_is_within_its_standard_errors(mlp, operator):
+    matrix = mlp.expected(operator).mean(dim=0)
+    found = hutchinson_frobenius(operator(mlp.objective), 400, seeded())
+    assert abs(float(found.value) - float(matrix.norm())) < 4.5 * float(found.standard_error)
+    assert 0 < float(found.standard_error) < 0.1 * float(found.value)
+    part = hutchinson_frobenius(operator(mlp.objective).part(["2.*"]), 400, seeded())
+    assert abs(float(part.value) - float(matrix[50:80, 50:80].norm())) <= 4.5 * float(part.standard_error) + 1e-12

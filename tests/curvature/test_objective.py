@@ -216,6 +216,9 @@ def test_values_that_are_not_finite_are_refused_by_name():
             tensor.view(-1)[1] = kept
     Objective(net, x, y)
     assert refusal(net, x * math.nan, y) == "the loss of an object is not finite at these parameters"
+    far = x.clone()
+    far[-1] = math.inf
+    assert refusal(net, far, y) == f"the loss of object {len(x) - 1} is not finite at these parameters"
 
 
 def test_an_unknown_parameter_is_refused_with_names_that_are_near():

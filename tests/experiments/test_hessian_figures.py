@@ -78,6 +78,7 @@ def results(sizes=None, growth=None, norms=None, accuracy=0.9, spread=0.01, stor
                     **{"step": step, "last": step == LAST, "tensor": name, "label": own, "weight_norm": 1.0},
                     **{"weight_frobenius": 2.0, "hessian_spectral": norms.get(own, 1.0) * noise, "residual": 0.0},
                     "hessian_frobenius": (growth.get(own, 5.0) if step == LAST else 1.0) * noise,
+                    "frobenius_error": 0.0,
                 }
             )
         ends = np.cumsum(list(SIZES.values()))
@@ -207,9 +208,10 @@ def test_one_seed_is_inconclusive():
 
 
 def test_tables_are_means_over_seeds():
-    norms, blocks = experiment().tables(results({("trained", "Q", "K"): 7.0}, spread=0))
+    norms, steps, blocks = experiment().tables(results({("trained", "Q", "K"): 7.0}, spread=0))
     assert (norms.name, blocks.name) == ("block_norms_vit_hessian_mnist", "block_entries_vit_hessian_mnist")
     assert len(norms.frame) == 2 * len(NAMES)
+    assert (steps.name, len(steps.frame)) == ("block_norms_by_step_vit_hessian_mnist", 4 * len(NAMES))
     assert norms.frame.groupby("state")["hessian_frobenius"].unique().to_dict() == {"initial": [1.0], "trained": [5.0]}
     own = blocks.frame.set_index(["state", "row", "column"])
     assert own.loc[("trained", "Q", "K"), "mean_abs"] == 7
