@@ -41,6 +41,7 @@ class HessianSpectrum(Experiment):
     """Spectra before and after training."""
 
     Options = SpectrumOptions
+    threads = 1  # beside another process two threads take four times as long
     uses = frozenset({"dataset", "model", "training", "seeds"})
 
     def points(self) -> list[Point]:

@@ -63,6 +63,7 @@ class LandscapeMeasureSweep(Grid):
     """Trains networks along the grid's axes and measures μ_f of each."""
 
     Options = LandscapeMeasureOptions
+    threads = 1  # beside another process two threads take four times as long
     min_objects = 2
 
     def measure(self, point: Point, context: Context) -> Measurement:
