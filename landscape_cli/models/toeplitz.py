@@ -59,7 +59,7 @@ def average_pooling_matrix(shape: Shape, window: tuple[int, int]) -> torch.Tenso
 
     Each entry is 1/(h·w) or 0; what no whole window covers is left out.
     """
-    chosen = _windows(shape, window)
+    chosen = pooling_windows(shape, window)
     matrix = torch.zeros(len(chosen), shape[0] * shape[1] * shape[2], dtype=torch.float64)
     return matrix.scatter_(1, chosen, 1 / chosen.shape[1])
 
@@ -76,7 +76,7 @@ def max_pooling_matrix(x: torch.Tensor, window: tuple[int, int]) -> torch.Tensor
     -------
     (C·(H//h)·(W//w), C·H·W), float64.
     """
-    chosen = _windows(tuple(x.shape), window).to(x.device)
+    chosen = pooling_windows(tuple(x.shape), window).to(x.device)
     values = x.reshape(-1)[chosen]
     # argmax does not say which of several it takes.
     first = (values == values.amax(dim=1, keepdim=True)).double().argsort(dim=1, descending=True, stable=True)[:, :1]
@@ -133,7 +133,7 @@ def factors(model: ConvNet, parameters: Parameters, seed: int, x: torch.Tensor) 
     return found
 
 
-def _windows(shape: Shape, window: tuple[int, int]) -> torch.Tensor:
+def pooling_windows(shape: Shape, window: tuple[int, int]) -> torch.Tensor:
     """Positions in vec(x) of each window's elements in reading order: (windows, h·w)."""
     channels, height, width = shape
     rows, columns = height // window[0], width // window[1]
