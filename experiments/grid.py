@@ -25,7 +25,7 @@ class Grid(Experiment):
         for name in config.grid.get("dataset", [config.dataset.name]):
             for change in chosen:
                 settings = self.settings(name, **change)
-                values = settings["measure"] | settings["model"]
+                values = settings["measure"] | settings.get("model", {})
                 points.append(Point.of({"dataset": name, **{axis: values[axis] for axis in axes}}, settings))
         return list(dict.fromkeys(points))
 

@@ -156,6 +156,9 @@ class ProfileConfig:
     seeds: int | None = bounded(None, minimum=1)
     hessian_objects: int | None = bounded(None, minimum=1)  # that a Hessian is the mean over
     hessian_samples: int | None = bounded(None, minimum=1)  # whose own Hessians are looked at
+    networks: int | None = bounded(None, minimum=2)  # that bounds are tried on, of each kind
+    ascent_steps: int | None = bounded(None, minimum=0)  # of the adversary that tries them
+    train_steps: int | None = bounded(None, minimum=0)  # of their trained networks
     embedded: bool = False
 
 

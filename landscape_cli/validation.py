@@ -323,7 +323,7 @@ def _apply_profile(config: Config, given: set[str]) -> None:
         config.grid["channels"] = narrow or [profile.channels]
     cap(config.measure, "permutations", profile.permutations, "measure.permutations")
     cap(config.measure, "smoothing", profile.smoothing, "measure.smoothing")
-    for name in ("resamples", "hessian_objects", "hessian_samples"):
+    for name in ("resamples", "hessian_objects", "hessian_samples", "networks", "ascent_steps", "train_steps"):
         cap(config.measure, name, getattr(profile, name), f"measure.{name}")
     cap(config, "seeds", profile.seeds, "seeds")
     for axis, values in config.grid.items():

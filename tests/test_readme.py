@@ -53,6 +53,12 @@ def test_curvature_example_runs_when_pasted():
     assert names["hessian"].shape == (195, 195)
 
 
+def test_theorems_example_runs_when_pasted():
+    names = {}
+    exec(_block("python", "landscape_cli.bounds"), names)
+    assert len(names["chain"].layers) == 2
+
+
 def test_example_is_short():
     assert sum(bool(line.strip()) for line in _block("python", "class LossShare").splitlines()) <= 30
     assert len(_block("yaml").splitlines()) <= 11

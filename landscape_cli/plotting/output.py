@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -84,6 +85,12 @@ def _latex(shown: pd.DataFrame, caption: str, label: str) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 
+_GREEK = {
+    **{0x393: "Gamma", 0x394: "Delta", 0x398: "Theta", 0x39B: "Lambda", 0x39E: "Xi", 0x3A0: "Pi", 0x3A3: "Sigma"},
+    **{0x3A6: "Phi", 0x3A8: "Psi", 0x3A9: "Omega", 0x3B1: "alpha", 0x3B2: "beta", 0x3B3: "gamma", 0x3B4: "delta"},
+    **{0x3BA: "kappa", 0x3BB: "lambda", 0x3BC: "mu", 0x3BE: "xi", 0x3C0: "pi", 0x3C3: "sigma", 0x3C4: "tau"},
+    **{0x3C6: "varphi", 0x3C9: "omega"},
+}
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -110,13 +117,29 @@ _LATEX = {
     "∇": r"$\nabla$",
     "‖": r"$\|$",
     "₂": r"$_2$",
+    "²": r"$^2$",
+    "³": r"$^3$",
+    "½": r"$\frac{1}{2}$",
+    "√": r"$\surd$",
+    "ᵀ": r"$^\top$",
+    "·": r"$\cdot$",
+    "∂": r"$\partial$",
+    "⊗": r"$\otimes$",
+    "ℓ": r"$\ell$",
+    "…": r"\dots{}",
+    **{chr(code): rf"$\{name}$" for code, name in _GREEK.items()},
     "\N{COMBINING MACRON}": "",
     "\N{COMBINING CIRCUMFLEX ACCENT}": "",
 }
 
 
 def _escape(text: object) -> str:
-    return "".join(_LATEX.get(c, c) for c in str(text))
+    accented = re.sub("(.)\N{COMBINING TILDE}", "\0\\1\0", str(text))  # the letter between two marks
+    pieces = accented.split("\0")
+    return "".join(
+        rf"$\tilde{{{piece}}}$" if number % 2 else "".join(_LATEX.get(c, c) for c in piece)
+        for number, piece in enumerate(pieces)
+    )
 
 
 def _metadata(kind: str, text: str) -> dict[str, str | None]:
