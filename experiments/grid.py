@@ -15,19 +15,20 @@ class Grid(Experiment):
 
     def points(self) -> list[Point]:
         """One point a data set and network; with ``sweep=cross`` one axis varies at a time."""
-        config = self.config
-        axes = {axis: values for axis, values in config.grid.items() if axis != "dataset"}
-        if config.sweep == "full":
-            chosen = [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
-        else:
-            chosen = [{axis: value} for axis, values in axes.items() for value in values] or [{}]
         points = []
-        for name in config.grid.get("dataset", [config.dataset.name]):
-            for change in chosen:
+        for name in self.config.grid.get("dataset", [self.config.dataset.name]):
+            for change in self.changes():
                 settings = self.settings(name, **change)
                 values = settings["measure"] | settings.get("model", {})
-                points.append(Point.of({"dataset": name, **{axis: values[axis] for axis in axes}}, settings))
+                points.append(Point.of({"dataset": name, **{axis: values[axis] for axis in self.axes}}, settings))
         return list(dict.fromkeys(points))
+
+    def changes(self) -> list[dict[str, Any]]:
+        """What each network of the grid changes: one axis at a time, or all combinations with ``sweep=full``."""
+        axes = {axis: self.config.grid[axis] for axis in self.axes}
+        if self.config.sweep == "full":
+            return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
+        return [{axis: value} for axis, values in axes.items() for value in values] or [{}]
 
     @property
     def axes(self) -> list[str]:

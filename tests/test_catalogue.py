@@ -2,11 +2,13 @@
 
 import re
 from collections import Counter
+from dataclasses import fields
 
 import pytest
 
-from landscape_cli.composing import load
+from landscape_cli.composing import compose, load
 from landscape_cli.listing import catalogue, items_of, shipped
+from landscape_cli.validation import load_class
 
 FIGURES = {1: 11, 2: 8, 3: 12, 4: 16}  # chapter -> figures of the thesis
 TABLES = {1: 1, 2: 1, 3: 6, 4: 9}
@@ -70,6 +72,13 @@ def test_experiment_names_an_item_that_names_it(name):
         assert config.thesis is None
     else:
         assert config.thesis in [item.name for item in items_of(name)]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_option_of_the_measure_can_be_set_as_it_is_named(name):
+    composed = compose([f"experiment={name}"])
+    options = {field.name for field in fields(load_class(composed.family).Options)}
+    assert options <= set(composed.measure or {})
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,9 @@ SYMBOLS = {
     "position": "l",
     "tokens": "L",
     "width": "d_V",
+    "key_width": "d_K",
+    "ffn_size": "d_{ff}",
+    "head": "h_1",
 }
 
 

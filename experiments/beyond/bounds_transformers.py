@@ -31,9 +31,8 @@ class AttentionBounds(Bounds):
 
     def points(self) -> list[Point]:
         """One point a size."""
-        chosen = [{axis: value} for axis in self.axes for value in self.config.grid[axis]] or [{}]
         points = []
-        for change in chosen:
+        for change in self.changes():
             settings = self.settings(**change)
             points.append(Point.of({axis: settings["measure"][axis] for axis in self.axes}, settings))
         return list(dict.fromkeys(points))

@@ -84,7 +84,7 @@ class BoundsTrend(Experiment):
         return points
 
     def measure(self, point: Point, context: Context) -> Measurement:
-        """Frame ``norms``: one row a state and network; means over objects, logarithms of base 10 for the bounds."""
+        """Frame ``norms``: one row a state and network; norms are means over objects."""
         import torch
 
         from landscape_cli.rng import generator

@@ -7,7 +7,7 @@ Everything is float64; a state is a dictionary of tensors with one leading axis,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from landscape_cli.bounds import chains
 from landscape_cli.bounds.blocks import layer_norm
 from landscape_cli.bounds.chains import Bound
 from landscape_cli.curvature.chain import Chain, object_norms
+from landscape_cli.errors import BadInput
 
 State = dict[str, torch.Tensor]
 SCALES = (0.03, 10.0)  # of random weights, times 1/√fan_in; log-uniform
@@ -207,7 +208,7 @@ def convolutions(
     for layer in range(1, layers + 1):
         sides = [side - kernel + 1 for side in sides]
         if min(sides) < 1:
-            raise ValueError(f"{layers} convolutions of kernel {kernel} do not fit on {shape}")
+            raise BadInput(f"{layers} convolutions of kernel {kernel} do not fit on objects of the shape {shape}")
         out = channels if layer < layers else -(-classes // math.prod(sides))
         modules.append(convolution(now, out, kernel, bias=False))
         now = out
@@ -338,9 +339,3 @@ def chunks(state: State, size: int) -> list[State]:
     """Split networks."""
     count = len(next(iter(state.values())))
     return [{n: t[begin : begin + size] for n, t in state.items()} for begin in range(0, count, size)]
-
-
-def apart(function: Callable[[State], dict[str, torch.Tensor]], state: State, size: int) -> dict[str, torch.Tensor]:
-    """Evaluate a function of networks some at a time."""
-    found = [function(part) for part in chunks(state, size)]
-    return {name: torch.cat([part[name] for part in found]) for name in found[0]}

@@ -11,6 +11,7 @@ from experiments.beyond import search
 from experiments.beyond.bounds import searched, summary
 from experiments.beyond.search import AttentionFamily, ChainFamily, Training, convolutions, driven
 from landscape_cli.bounds.chains import of_network
+from landscape_cli.errors import BadInput
 
 
 def stream(seed=0) -> torch.Generator:
@@ -133,5 +134,5 @@ def test_sizes_of_convolutions(given, shapes, gates):
 
 @pytest.mark.parametrize("given", [((1, 4, 4), 2, 3, 2, 3), ((1, 5, 5), 2, 2, 3, 3, "max", 1)])
 def test_convolutions_that_do_not_fit(given):
-    with pytest.raises(ValueError, match=f"{given[3]} convolutions of kernel {given[2]} do not fit"):
+    with pytest.raises(BadInput, match=f"{given[3]} convolutions of kernel {given[2]} do not fit"):
         convolutions(*given)

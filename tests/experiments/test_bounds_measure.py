@@ -163,7 +163,6 @@ def test_points_are_one_a_size_with_one_stream():
     assert [(m["channels"], m["num_layers"]) for m in settings] == [(1, 3), (2, 3), (2, 2)]
 
 
-@pytest.mark.xfail(strict=True, reason="bounds_transformers.AttentionBounds.points ignores sweep=full")
 def test_a_full_sweep_of_layers_with_attention_has_all_combinations():
     config = experiment("attention", grid={"tokens": [2, 4], "width": [4, 6]}).config
     config.sweep = "full"
@@ -192,7 +191,7 @@ def test_networks_that_theorems_8_and_9_are_not_about_are_refused(model):
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
-        ("convolutional", {"kernel_size": 4}, ValueError, "3 convolutions of kernel 4 do not fit on"),
+        ("convolutional", {"kernel_size": 4}, BadInput, "3 convolutions of kernel 4 do not fit on"),
         ("pooled", {"position": 3}, BadInput, "the last layer is followed by a nonlinearity"),
         ("pooled", {"position": 7}, BadInput, "Theorem 14: one max pooling stands in the place of a ReLU; here: none"),
     ],

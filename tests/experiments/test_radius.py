@@ -216,6 +216,10 @@ def test_measuring_again_gives_the_same(data, frames):
     ("changes", "message"),
     [
         ({"options": {"radii": [0.1, 1.0]}}, r"measure.radii: \[0.1, 1.0\]; allowed: a list with 0 among its values"),
+        (
+            {"options": {"radii": [0.0]}},
+            r"measure.radii: \[0.0\]; allowed: a list with 0 among its values, and at least",
+        ),
         ({"grid": {"hidden_size": [4, 8]}}, "grid.hidden_size: one network is moved; allowed: grid.dataset"),
     ],
 )
