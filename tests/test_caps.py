@@ -66,9 +66,9 @@ def test_own_caps_stand_in_the_place_of_the_profiles():
 
 
 def test_own_caps_may_be_wider_than_the_profiles_but_raise_nothing():
-    config = load(["experiment=vit_hessian_mnist", "profile=quick"])  # own: 6000 objects, 15 epochs, 16 in a Hessian
-    assert (*sizes(config), config.measure.hessian_objects) == (6000, 15, 3, 16)
-    wide = "+caps.smoke={objects: 5000, epochs: 500, seeds: 50, hessian_objects: 900}"
+    config = load(["experiment=vit_hessian_mnist", "profile=quick"])  # own: 6000 objects, 15 epochs, 8 in a Hessian
+    assert (*sizes(config), config.measure.hessian_objects) == (6000, 15, 3, 8)
+    wide = "++caps.smoke={objects: 5000, epochs: 500, seeds: 50, hessian_objects: 900}"
     config = load(["experiment=vit_hessian_mnist", "profile=smoke", wide])
     assert (*sizes(config), config.measure.hessian_objects) == (5000, 15, 5, 128)
     assert (config.profile.objects, config.profile.name) == (5000, "smoke")

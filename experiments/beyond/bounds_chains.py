@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from experiments.beyond.bounds import Bounds, BoundsOptions
 from landscape_cli.config import bounded
@@ -35,6 +35,8 @@ class ChainBounds(Bounds):
 
 class FullyConnectedBounds(ChainBounds):
     """Theorems 8, 9 and 11 for the networks of chapter 1."""
+
+    shift: ClassVar[dict[str, int]] = {"num_layers": 2}  # the theorems count all matrices
 
     def points(self) -> list[Point]:
         """Refuse networks that the theorems are not about."""

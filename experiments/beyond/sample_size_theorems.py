@@ -175,13 +175,14 @@ class SampleSizeTheorems(Experiment):
                 note=f"counterexample: {NAMES[key].partition(': ')[2]}; a deterministic sequence",
             )
         late = regression[regression["k"] >= regression["k"].max() / 30]
-        for text, values in (("KL(k) -> 0", late["KL"]), ("S(k) -> 1", 1 - late["S"])):
+        steps = (("‖m_(k+1) - m_k‖ -> 0", late["mean_step"]), ("‖Σ_(k+1) - Σ_k‖ -> 0", late["covariance_step"]))
+        for text, values in (*steps, ("KL(k) -> 0", late["KL"]), ("S(k) -> 1", 1 - late["S"])):
             slopes = [
                 float(log_log_slope(g["k"].to_numpy(), values[g.index].to_numpy())) for _, g in late.groupby("seed")
             ]
             interval = mean_interval(slopes)
             yield Verdict(
-                claim=f"Theorem 30, corrected: {text} for linear regression with bounded features",
+                claim=f"Theorem 30: {text} for linear regression with bounded features",
                 source="thesis, Theorem 30",
                 statistic="slope of its logarithm against log k over the last k; to be negative",
                 verdict=sign_verdict(interval, -1),

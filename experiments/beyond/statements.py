@@ -13,7 +13,8 @@ class Statement:
     theorem: str
     text: str
     corrected: str
-    misprinted: bool = False  # an identity whose printed form is wrong
+    misprinted: bool = False  # an identity whose printed form is wrong, as its derivation shows
+    kind: str = "Theorem"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ STATEMENTS = (
     Statement("4", "|L_{k+1} - L_k| <= 2(M_ℓ + M_H R²)/(k+1), connected", "(M_ℓ + M_H R²)/(k+1), M_H of corrected 8"),
     Statement("5", "the same, 1D convolutions", "(M_ℓ + M_H R²)/(k+1), M_H of corrected 12 for the full Hessian"),
     Statement("6", "the same, 2D convolutions", "(M_ℓ + M_H R²)/(k+1), M_H of corrected 13 for the full Hessian"),
-    Statement("7", "the same, attention and transformer", "(M_ℓ + M_H R²)/(k+1), M_H of corrected 17 or 26"),
+    Statement(
+        "7",
+        "|L_{k+1} - L_k| <= (2 L + M R²)/(k+1), attention and transformer",
+        "(M_ℓ + M_H R²)/(k+1), M_H of corrected 17 or 26",
+    ),
     Statement(
         "8",
         "‖H_i‖ <= √2 L M_x² M_W^{2L} + √2 Σ_k M_W^{2k}",
@@ -58,12 +63,20 @@ STATEMENTS = (
     ),
     Statement("18", "∂LN/∂X in matrices", "exact"),
     Statement("19", "∂²LN/∂X² in matrices (2.11)", "d(P ⊗ I)/dX, the factor 1/√d_V and dA_2/dX corrected", True),
+    Statement("20", "∂ReLU/∂X = diag(vec_r 1{X > 0}), almost everywhere", "holds"),
     Statement(
-        "21", "second derivatives Φ of attention", "without 2/(L d_V); first factor of Φ_QK's second term I_L", True
+        "21",
+        "second derivatives Φ of attention",
+        "without 2/(L d_V); first factor of Φ_QK's second term I_L",
+        True,
+        kind="Lemma",
     ),
-    Statement("22", "‖FFN(Y)‖ <= √min(L, d_ff) ‖Y‖ ‖W_1‖ ‖W_2‖", "as printed; ‖Y‖_F² = L d_V"),
+    Statement("22", "‖FFN(Y)‖ <= √min(L, d_ff) ‖Y‖ ‖W_1‖ ‖W_2‖", "as printed; ‖Y‖_F² = L d_V", kind="Lemma"),
     Statement(
-        "23", "bounds of ‖J_LN‖ and ‖H_LN‖ with σ_min = min ‖M_i‖", "‖J_LN‖ = 1/min σ_i; (2.16) with σ_min = min σ_i"
+        "23",
+        "bounds of ‖J_LN‖ and ‖H_LN‖ with σ_min = min ‖M_i‖",
+        "‖J_LN‖ = 1/min σ_i; (2.16) with σ_min = min σ_i",
+        kind="Lemma",
     ),
     Statement("24", "∂Z/∂W_i of a transformer block", "K_{dK,dV} in G_K; the mask is 1{Y W_1 > 0}", True),
     Statement(
@@ -175,18 +188,58 @@ def _attention(c: float, epsilon: float) -> dict[str, float]:
     return {"measured": float(measured), "printed": float(bound.printed), "corrected": float(bound.corrected)}
 
 
-def _layer_norm() -> dict[str, float]:
-    """The centred row (1, -1, 1, -1): σ = 1, ‖M_1‖ = ‖X‖ = 2."""
+def _layer_norm(width: int, which: int) -> dict[str, float]:
+    """The centred row (1, -1, 1, …) of even width: σ = 1, ‖M_1‖ = ‖X‖ = √width."""
     import torch
-    from torch.func import jacrev
+    from torch.func import jacfwd, jacrev
 
     from landscape_cli.bounds.attention import layer_norm_bounds
     from landscape_cli.bounds.blocks import layer_norm
 
-    x = torch.tensor([[1.0, -1.0, 1.0, -1.0]], dtype=torch.float64)
-    measured = float(torch.linalg.matrix_norm(jacrev(layer_norm)(x).view(4, 4), 2))
-    printed, corrected = (layer_norm_bounds(2.0, 1.0, 1, 4, printed=p)[0] for p in (True, False))
-    return {"measured": measured, "printed": printed, "corrected": corrected}
+    x = torch.tensor([[1.0, -1.0] * (width // 2)], dtype=torch.float64)
+    derivative = (jacrev(layer_norm), jacfwd(jacrev(layer_norm)))[which](x).reshape(-1, width)
+    printed, corrected = (layer_norm_bounds(width**0.5, 1.0, 1, width, printed=p)[which] for p in (True, False))
+    return {"measured": float(torch.linalg.matrix_norm(derivative, 2)), "printed": printed, "corrected": corrected}
+
+
+def _pooled(theorem: str) -> dict[str, float]:
+    """conv-pool-conv on 6x6, C = k = 2, all entries 1e-3, the last channel's negated, x = ones/6."""
+    import torch
+    from torch import nn
+
+    from landscape_cli.bounds.chains import of_network
+    from landscape_cli.curvature.chain import Chain, object_norms
+
+    first = nn.Conv2d(1, 2, 2, bias=False, dtype=torch.float64)
+    second = nn.Conv2d(2, 2, 2, bias=False, dtype=torch.float64)
+    for module in (first, second):
+        module.weight.data.fill_(1e-3)
+    second.weight.data[1] *= -1
+    pool = nn.MaxPool2d(2) if theorem == "14" else nn.AvgPool2d(2)
+    chain = Chain.of(nn.Sequential(first, pool, second, nn.Flatten()), (1, 6, 6))
+    x = torch.full((36,), 1 / 6, dtype=torch.float64)
+    own = [first.weight.detach(), second.weight.detach()]
+    return _values(chain, own, x, 1, (1, 6, 6), theorem, "hessian", of_network, object_norms)
+
+
+def _block() -> dict[str, float]:
+    """L = 1, d_V = 8, d_K = 1, d_ff = 2: X = (1, -1, …), W_V = 0, W_1 along X, the others small."""
+    import torch
+
+    from landscape_cli.bounds import attention, blocks
+
+    x = torch.tensor([[1.0, -1.0] * 4], dtype=torch.float64)
+    ones = 1e-3 * torch.ones(8, 1, dtype=torch.float64)
+    pattern = 1e-3 * torch.tensor([[1.0, 1, -1, -1] * 2], dtype=torch.float64)
+    weights = {"Q": ones, "K": ones, "V": torch.zeros(8, 8, dtype=torch.float64)}
+    weights |= {"1": 1e-3 * x.T.repeat(1, 2), "2": pattern.repeat(2, 1)}
+    found = blocks.block_derivatives(x, weights)
+    norms = {name: float(torch.linalg.matrix_norm(own, 2)) for name, own in weights.items()}
+    outer = x + (x @ weights["1"]).clamp(min=0) @ weights["2"]
+    sizes = (1, 8, 1, 2, 8**0.5, *(norms[name] for name in ("Q", "K", "V", "1", "2")), 0.0, 1.0)
+    bound, _ = attention.transformer_block(attention.BlockNorms(*sizes, float(outer.std(correction=0))))
+    measured = max(float(torch.linalg.matrix_norm(own, 2)) for own in found.curvatures.values())
+    return {"measured": measured, "printed": float(bound.printed), "corrected": float(bound.corrected)}
 
 
 COUNTEREXAMPLES = (
@@ -246,5 +299,52 @@ COUNTEREXAMPLES = (
         "X = W_V = I_2, W_Q = 100 I_2, W_K = 0, no residual: ‖H‖ = 625.5, printed 9",
         lambda: _attention(100.0, 0.0),
     ),
-    Counterexample("23", "layer_norm_jacobian", "norms", "X = (1, -1, 1, -1): ‖J_LN‖ = 1, printed 0.75", _layer_norm),
+    Counterexample(
+        "23",
+        "layer_norm_jacobian",
+        "norms",
+        "X = (1, -1, 1, -1): ‖J_LN‖ = 1, printed 0.75",
+        lambda: _layer_norm(4, 0),
+    ),
+    Counterexample(
+        "23",
+        "layer_norm_hessian",
+        "norms",
+        "X = (1, -1, … ) of width 8: ‖H_LN‖ = 0.866, printed 0.341",
+        lambda: _layer_norm(8, 1),
+    ),
+    Counterexample(
+        "11",
+        "hessian",
+        "connected",
+        "L = 2, W_1 = W_2 = 0.1 I_2, x = (3, 4): ‖H‖ = 3.698, printed 0.7071",
+        lambda: _chain([[[0.1, 0], [0, 0.1]]] * 2, [3, 4], 0, "11", "hessian"),
+    ),
+    Counterexample(
+        "14",
+        "hessian",
+        "pooled",
+        "conv-pool-conv on 6x6, C = k = 2, entries ±0.001, x = ones/6: ‖H‖ = 0.4714, printed 0.0587",
+        lambda: _pooled("14"),
+    ),
+    Counterexample(
+        "15",
+        "hessian",
+        "pooled",
+        "conv-pool-conv on 6x6, C = k = 2, entries ±0.001, x = ones/6: ‖H‖ = 0.4714, printed 0.0587",
+        lambda: _pooled("15"),
+    ),
+    Counterexample(
+        "26",
+        "network",
+        "block",
+        "X = (1, -1, …) of width 8, W_V = 0, the others of 0.001: ‖∂²Z/∂W_V²‖ = 6.928, printed 3.829",
+        _block,
+    ),
 )
+# Of the theorems about limits: sequences that meet the hypotheses.
+SEQUENCES = {
+    "27": "X = 1, y = 0, σ = 1, m_k = √k, Σ_k = 0: M(k) = 0.5",
+    "28": "Σ_k = 1/k, |m_{k+1} - m_k| = 1/√k: KL(k) -> 0.5",
+    "29": "Σ_k = 1/k, |m_{k+1} - m_k| = 1/√k: S(k) -> 0.7788",
+}

@@ -8,12 +8,15 @@ one shape, one value a network. All norms are spectral where nothing else is sai
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
 
+from landscape_cli.bounds.blocks import layer_norm
 from landscape_cli.bounds.chains import Bound
+from landscape_cli.errors import BadInput
 
 Number = TypeVar("Number", float, torch.Tensor)
 SECOND = 6.0  # >= norm of the second derivative of a row's softmax
@@ -207,6 +210,87 @@ def _matrix_norm(rows: list[list[Number]]) -> Number:
     flat = torch.broadcast_tensors(*(torch.as_tensor(entry, dtype=torch.float64) for row in rows for entry in row))
     found = torch.linalg.matrix_norm(torch.stack(flat, dim=-1).unflatten(-1, (len(rows), len(rows))), 2)
     return found if any(isinstance(entry, torch.Tensor) for row in rows for entry in row) else float(found)
+
+
+def of_attention(
+    weights: Mapping[str, torch.Tensor], x: torch.Tensor, target: torch.Tensor, tight: bool = True
+) -> Bound:
+    """Theorem 17 for networks and an object of each.
+
+    Parameters
+    ----------
+    weights
+        ``Q``, ``K`` (…, d_V, d_K) and ``V`` (…, d_V, d_V): one head, no biases, no output projection.
+    x, target
+        (…, L, d_V).
+    tight
+        Also evaluate the variant with the layer's own ‖A‖, softmax and residual.
+
+    Raises
+    ------
+    BadInput
+        The shapes are not those of the theorem; says which.
+    """
+    _check_shapes("17", weights, x, target)
+    norm = {name: torch.linalg.matrix_norm(weights[name], 2) for name in "QKV"}
+    width, key_width = weights["Q"].shape[-2:]
+    given = (torch.linalg.matrix_norm(x, 2), norm["Q"], norm["K"], norm["V"], torch.linalg.matrix_norm(target, 2))
+    norms = AttentionNorms(x.shape[-2], width, key_width, *given)
+    if not tight:
+        return self_attention(norms)
+    a = attention_matrix(weights, x)
+    jacobian = torch.diag_embed(a) - a.unsqueeze(-1) * a.unsqueeze(-2)
+    residual = a @ x @ weights["V"] - target
+    own = AttentionState(
+        torch.linalg.matrix_norm(a, 2),
+        torch.linalg.matrix_norm(jacobian, 2).amax(dim=-1),
+        torch.linalg.matrix_norm(residual, 2),
+        torch.linalg.matrix_norm(residual),
+    )
+    return self_attention(norms, own)
+
+
+def of_block(weights: Mapping[str, torch.Tensor], x: torch.Tensor, target: torch.Tensor) -> tuple[Bound, Bound]:
+    """Theorem 26 for networks and an object of each; arguments as of :func:`of_attention`, with ``1`` and ``2`` beside.
+
+    Raises
+    ------
+    BadInput
+        The shapes are not those of the theorem, or a row that a layer norm takes has no variance (Assumption 2).
+    """
+    _check_shapes("26", weights, x, target)
+    width, key_width = weights["Q"].shape[-2:]
+    inner = x + attention_matrix(weights, x) @ x @ weights["V"]
+    y = layer_norm(inner)
+    outer = y + (y @ weights["1"]).clamp(min=0) @ weights["2"]
+    deviations = [rows.std(dim=-1, correction=0).amin(dim=-1) for rows in (inner, outer)]
+    for what, deviation in zip(("X + F(X)", "Y + FFN(Y)"), deviations, strict=True):
+        if bool((deviation <= 0).any()):
+            raise BadInput(f"Theorem 26, Assumption 2: a row of {what} has no variance")
+    norms = (torch.linalg.matrix_norm(matrix, 2) for matrix in (x, *(weights[name] for name in "QKV12")))
+    sizes = (x.shape[-2], width, key_width, weights["1"].shape[-1])
+    return transformer_block(BlockNorms(*sizes, *norms, torch.linalg.matrix_norm(target), *deviations))
+
+
+def attention_matrix(weights: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """A = softmax(X W_Q W_Kᵀ Xᵀ / √d_K), (…, L, L)."""
+    scores = x @ weights["Q"] @ weights["K"].mT @ x.mT / math.sqrt(weights["Q"].shape[-1])
+    return scores.softmax(dim=-1)
+
+
+def _check_shapes(theorem: str, weights: Mapping[str, torch.Tensor], x: torch.Tensor, target: torch.Tensor) -> None:
+    width, key_width = x.shape[-1], weights["Q"].shape[-1]
+    wanted = {"Q": (width, key_width), "K": (width, key_width), "V": (width, width)}
+    if theorem == "26":
+        hidden = weights["1"].shape[-1]
+        wanted |= {"1": (width, hidden), "2": (hidden, width)}
+    for name, shape in wanted.items():
+        if tuple(weights[name].shape[-2:]) != shape:
+            raise BadInput(
+                f"Theorem {theorem}: W_{name} is {tuple(weights[name].shape[-2:])}; allowed: {shape}, one head"
+            )
+    if target.shape[-2:] != x.shape[-2:]:
+        raise BadInput(f"Theorem {theorem}: Target is {tuple(target.shape[-2:])}; allowed: {tuple(x.shape[-2:])}, as X")
 
 
 def check_positive(norms: AttentionNorms | BlockNorms) -> None:

@@ -278,21 +278,51 @@ def of_network(
     return tuple(Bound(b.theorem, b.quantity, b.printed, b.corrected, own[b.quantity]) for b in found)
 
 
-def loss_difference(k: Number, max_loss: Number, max_hessian: Number, radius: Number, printed: bool = False) -> Number:
-    """Theorems 4 to 7: bound of |L_{k+1}(θ) - L_k(θ)| for ‖θ - θ*‖ <= R.
+def loss_difference(
+    k: Number, max_loss: Number, max_hessian: Number, radius: Number, printed: bool = False, theorem: str = "4"
+) -> Number:
+    """Theorems 4 to 7: bound of |L_{k+1}(θ) - L_k(θ)| for ‖θ - θ*‖ <= R, given bounds of losses and Hessians.
 
     They hold to second order in R, where the gradients of all objects vanish at θ* (Assumption 1).
+    :func:`loss_difference_by` takes M_H from another theorem.
 
     Parameters
     ----------
     max_loss, max_hessian
         M_ℓ >= ℓ_i(θ*) >= 0 and M_H >= ‖H_i(θ*)‖.
     printed
-        As in the thesis, which adds up what can only be subtracted and leaves out the ½ of the Taylor term.
+        As in the thesis, which adds up what can only be subtracted and, but in Theorem 7, leaves out the ½ of (1.4).
+    theorem
+        ``"4"``, ``"5"``, ``"6"`` or ``"7"``; they differ as printed.
     """
+    if printed and theorem == "7":
+        return (2 * max_loss + max_hessian * radius**2) / (k + 1)
     if printed:
         return 2 / (k + 1) * (max_loss + max_hessian * radius**2)
     return (max_loss + max_hessian * radius**2) / (k + 1)
+
+
+def loss_difference_by(bound: Bound, k: Number, max_loss: Number, radius: Number) -> Bound:
+    """Theorems 4 (from 8 or 9), 5 (from 12), 6 (from 13) and 7 (from 17 or 26), M_H as that theorem has it.
+
+    Parameters
+    ----------
+    bound
+        Of ‖H‖, from one of these theorems.
+
+    Raises
+    ------
+    BadInput
+        The bound is of another quantity or theorem.
+    """
+    theorem = {"8": "4", "9": "4", "12": "5", "13": "6", "17": "7", "26": "7"}.get(bound.theorem)
+    if theorem is None or bound.quantity != "hessian":
+        raise BadInput(
+            f"a bound of {bound.quantity} by Theorem {bound.theorem}; allowed: of hessian, by 8, 9, 12, 13, 17, 26"
+        )
+    printed = loss_difference(k, max_loss, bound.printed, radius, True, theorem)
+    tight = None if bound.tight is None else loss_difference(k, max_loss, bound.tight, radius)
+    return Bound(theorem, "difference", printed, loss_difference(k, max_loss, bound.corrected, radius), tight)
 
 
 def _pairs(chain: Chain, weights: Sequence[torch.Tensor]) -> zip:

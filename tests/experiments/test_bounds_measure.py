@@ -3,6 +3,7 @@
 import itertools
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,8 @@ from experiments.beyond.bounds_chains import (
 from experiments.beyond.bounds_transformers import AttentionBounds, AttentionBoundsOptions, TransformerBounds
 from landscape_cli.config import Config, ConvConfig, DatasetConfig, MLPConfig, TransformerConfig
 from landscape_cli.errors import BadInput
-from landscape_cli.experiment import Context
+from landscape_cli.experiment import Context, Results
+from landscape_cli.plotting.style import style
 
 FEW = {"networks": 2, "ascent_steps": 2, "train_steps": 2}
 SHAPE, CLASSES, MLP = (1, 8, 8), 3, MLPConfig(hidden_size=3, num_layers=1)
@@ -32,7 +34,7 @@ CASES = {  # class, options, model, grid, theorems
     "attention": (AttentionBounds, AttentionBoundsOptions, None, {"tokens": [2]}, ("17",)),
     "block": (TransformerBounds, AttentionBoundsOptions, None, {"tokens": [2]}, ("26",)),
 }
-LOSS_ONLY = ("17", "26")  # of squared errors, whose Hessian alone is bounded
+OWN = {"17": ["hessian"], "26": ["hessian", "network"]}  # of squared errors, which have no ‖H_O‖ here
 
 
 def experiment(name, model=None, grid=None, seed=0, **options):
@@ -63,13 +65,12 @@ def test_there_is_a_row_for_every_theorem_quantity_kind_and_network(frames, name
         found[key] = own["network"].tolist()
     expected = {}
     for theorem in theorems:
-        quantities = ["hessian"] if theorem in LOSS_ONLY else ["gauss_newton", "hessian"]
+        quantities = OWN.get(theorem, ["gauss_newton", "hessian"])
         for quantity, kind in itertools.product(quantities, ("random", "trained")):
             expected[theorem, quantity, kind, ""] = [0, 1]
-        for quantity in quantities:
-            expected[theorem, quantity, "adversarial", "corrected"] = [0, 1]
-        claimed = "hessian" if theorem in ("8", "9", *LOSS_ONLY) else "gauss_newton"  # what the theorem is about
-        expected[theorem, claimed, "adversarial", "printed"] = [0, 1]
+        for quantity, against in itertools.product(quantities, ("printed", "corrected")):
+            if quantity != "network":  # no adversary seeks the blocks
+                expected[theorem, quantity, "adversarial", against] = [0, 1]
     assert found == expected
     values = frames[name][["measured", "printed", "corrected"]]
     assert np.isfinite(values).all().all()
@@ -199,3 +200,33 @@ def test_networks_that_theorems_8_and_9_are_not_about_are_refused(model):
 def test_sizes_that_do_not_fit_are_refused(name, options, error, message):
     with pytest.raises(error, match=message):
         measured(experiment(name, grid={next(iter(options)): list(options.values())}, **options))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_source_says_where_the_thesis_claims_the_other_quantity(frames, name):
+    frame = frames[name].query("quantity != 'network'")
+    found = experiment(name).claims(Results((), (), {"networks": frame}, {}, {}, "paper"))
+    sources = {verdict.claim: verdict.source for verdict in found if ", printed: " in verdict.claim}
+    expected = {}
+    for theorem in CASES[name][4]:
+        other = "‖H‖" if 11 <= int(theorem) <= 16 else "‖H_O‖"
+        for symbol in ["‖H‖"] if theorem in OWN else ["‖H_O‖", "‖H‖"]:
+            asked = f", asked of {symbol}" if symbol == other else ""
+            expected[f"Theorem {theorem}, printed: a bound of {symbol}"] = f"thesis, Theorem {theorem}{asked}"
+    assert sources == expected
+
+
+@pytest.mark.parametrize(("name", "theorem"), [("attention", "17"), ("block", "26")])
+def test_layers_with_attention_are_of_random_objects_and_can_lack_the_tight_form(frames, name, theorem):
+    own, frame = experiment(name), frames[name].assign(tokens=2, tight=np.nan)
+    found = Results((), (), {"networks": frame}, {}, {}, "paper")
+    with style():
+        (figure,) = own.figures(found)
+        figure.drawing.draw_without_rendering()
+    plt.close("all")
+    assert figure.drawing.get_suptitle().strip() == f"Theorem {theorem} against exact norms, random objects"
+    labels = [ax.get_ylabel() for ax in figure.drawing.axes[::3]]
+    symbols = {"hessian": r"\|H\|", "network": r"\|\partial^2Z/\partial W_i\partial W_j\|"}
+    assert labels == [f"bound / ${symbols[quantity]}_2$" for quantity in OWN[theorem]]
+    assert len(figure.drawing.axes) == 3 * len(labels)
+    assert "tight_smallest" not in next(iter(own.tables(found))).frame

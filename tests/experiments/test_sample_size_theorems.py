@@ -1,6 +1,7 @@
 """Neighbouring posteriors: one point on few objects against densities, claims both ways, figure and table."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -14,6 +15,7 @@ from landscape_cli.experiment import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, R
 from landscape_cli.plotting.style import style
 
 OBJECTS, SEEDS = 40, (3, 4)
+NUMBERS = (27, 28, 29, 30, 30, 30, 30)  # theorems of the claims
 
 
 @pytest.fixture(autouse=True)
@@ -75,16 +77,25 @@ def test_the_regression_is_followed_object_by_object_for_every_seed(frames):
     assert frames["sequences"].attrs["units"] == {"M": "nats", "KL": "nats"}
 
 
-def results(drift=0.5, kl=0.5, score=0.78, powers=(-1.0, -1.1, -0.9), others=None) -> Results:
-    """A sequence's values whatever k; regressions whose KL and 1 - S go as a power of k."""
+def results(
+    drift=0.5, kl=0.5, score=0.78, powers=(-1.0, -1.1, -0.9), others=None, means=(-1, -1, -1), spreads=(-2, -2, -2)
+):
+    """A sequence's values whatever k; regressions whose KL, 1 - S and steps go as a power of k."""
     k = np.unique(np.geomspace(1, 1000, 40).astype(int))
     first = pd.DataFrame({"theorem": "27", "k": k, "M": drift, "mean_step": 1 / k})
     second = {"theorem": "28, 29", "k": k, "KL": kl, "S": score, "mean_step": k**-0.5, "covariance_step": k**-2.0}
     regressions = []
     for seed, (power, other) in enumerate(zip(powers, others or powers, strict=True)):
-        values = {"k": k, "KL": 0.3 * k ** float(power), "S": 1 - 0.2 * k ** float(other), "mean_step": 1 / k}
+        values = {
+            "k": k,
+            "KL": 0.3 * k ** float(power),
+            "S": 1 - 0.2 * k ** float(other),
+            "mean_step": k ** float(means[seed]),
+        }
         regressions.append(
-            pd.DataFrame({**values, "covariance_step": k**-2.0, "least_eigenvalue": 0.3 * k, "seed": seed})
+            pd.DataFrame(
+                {**values, "covariance_step": k ** float(spreads[seed]), "least_eigenvalue": 0.3 * k, "seed": seed}
+            )
         )
     frames = {
         "sequences": pd.concat([first, pd.DataFrame(second)]),
@@ -107,26 +118,36 @@ def verdicts(**options) -> list:
         (1, {"kl": 0.05}, INCONCLUSIVE, 0.05),
         (2, {"score": 0.78}, NOT_REPRODUCED, 0.78),
         (2, {"score": 0.97}, INCONCLUSIVE, 0.97),
-        (3, {"powers": (-1.0, -1.1, -0.9)}, REPRODUCED, -1),
-        (3, {"powers": (0.1, 0.11, 0.09), "others": (-1, -1.1, -0.9)}, NOT_REPRODUCED, 0.1),
-        (3, {"powers": (-0.5, 0.1, 0.4), "others": (-1, -1.1, -0.9)}, INCONCLUSIVE, 0),
-        (4, {"others": (-2, -2.1, -1.9)}, REPRODUCED, -2),
-        (4, {"others": (0.1, 0.11, 0.09)}, NOT_REPRODUCED, 0.1),
-        (4, {"others": (-0.5, 0.1, 0.1)}, INCONCLUSIVE, -0.1),
+        (3, {"means": (-1.5, -1.6, -1.4)}, REPRODUCED, -1.5),
+        (3, {"means": (0.1, 0.11, 0.09)}, NOT_REPRODUCED, 0.1),
+        (3, {"means": (-0.5, 0.1, 0.4)}, INCONCLUSIVE, 0),
+        (4, {"spreads": (-1.5, -1.6, -1.4)}, REPRODUCED, -1.5),
+        (4, {"spreads": (0.1, 0.11, 0.09)}, NOT_REPRODUCED, 0.1),
+        (4, {"spreads": (-0.5, 0.1, 0.4)}, INCONCLUSIVE, 0),
+        (5, {"powers": (-1.0, -1.1, -0.9)}, REPRODUCED, -1),
+        (5, {"powers": (0.1, 0.11, 0.09), "others": (-1, -1.1, -0.9)}, NOT_REPRODUCED, 0.1),
+        (5, {"powers": (-0.5, 0.1, 0.4), "others": (-1, -1.1, -0.9)}, INCONCLUSIVE, 0),
+        (6, {"others": (-2, -2.1, -1.9)}, REPRODUCED, -2),
+        (6, {"others": (0.1, 0.11, 0.09)}, NOT_REPRODUCED, 0.1),
+        (6, {"others": (-0.5, 0.1, 0.1)}, INCONCLUSIVE, -0.1),
     ],
 )
 def test_each_theorem_is_judged_by_its_own_number(place, options, verdict, effect):
     found = verdicts(**options)
-    assert [v.claim.partition(",")[0] for v in found] == [f"Theorem {n}" for n in (27, 28, 29, 30, 30)]
+    assert [re.match(r"Theorem \d+", v.claim)[0] for v in found] == [f"Theorem {n}" for n in NUMBERS]
+    steps = ("‖m_(k+1) - m_k‖ -> 0", "‖Σ_(k+1) - Σ_k‖ -> 0", "KL(k) -> 0", "S(k) -> 1")
+    assert [v.claim for v in found[3:]] == [
+        f"Theorem 30: {step} for linear regression with bounded features" for step in steps
+    ]
     assert found[place].verdict == verdict
     assert found[place].effect == pytest.approx(effect, abs=1e-9)
-    usual = [NOT_REPRODUCED] * 3 + [REPRODUCED] * 2
+    usual = [NOT_REPRODUCED] * 3 + [REPRODUCED] * 4
     assert [v.verdict for i, v in enumerate(found) if i != place] == usual[:place] + usual[place + 1 :]
 
 
 def test_counterexamples_are_named_in_their_verdicts():
     found = verdicts()
-    assert [verdict.source for verdict in found] == [f"thesis, Theorem {n}" for n in (27, 28, 29, 30, 30)]
+    assert [verdict.source for verdict in found] == [f"thesis, Theorem {n}" for n in NUMBERS]
     assert r"$m_k=\sqrt{k}$" in found[0].note
     assert r"$\Sigma_k=1/k$" in found[1].note
     assert found[1].note == found[2].note
@@ -141,8 +162,9 @@ def test_measured_counterexamples_refute_and_the_regression_comes_together():
     assert [v.effect for v in own.claims(found)][:3] == pytest.approx([0.5, 0.5, math.exp(-0.25)], abs=1e-3)
     regression = found.frames["regression"].groupby("k").mean()
     assert regression["KL"].iloc[-1] < 0.05 * regression["KL"].iloc[:10].max()
-    slopes = [v.effect for v in own.claims(found)][3:]
-    assert all(-2 < slope < -0.4 for slope in slopes)
+    mean, covariance, *slopes = [v.effect for v in own.claims(found)][3:]
+    assert all(-2 < slope < -0.4 for slope in (mean, *slopes))
+    assert -2.4 < covariance < -1.6  # Σ_k goes as 1/k
 
 
 def test_the_figure_has_hypotheses_thin_and_conclusions_thick():

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.beyond.statements import COUNTEREXAMPLES
+from experiments.beyond.statements import COUNTEREXAMPLES, SEQUENCES
 from experiments.beyond.theorems import Theorems, TheoremsOptions, tried, verdicts
 from landscape_cli.config import Config
 from landscape_cli.experiment import NOT_REPRODUCED, REPRODUCED, Results
 
-MISPRINTED, EXACT = ("19", "21", "24", "25"), ("10", "18")
+MISPRINTED, EXACT = ("19", "21", "24", "25"), ("10", "18", "20")
 
 
 def experiment() -> Theorems:
@@ -99,9 +99,34 @@ def test_theorems_4_to_7_lean_on_the_bound_that_gives_them_their_hessian(theorem
 def test_identities_are_exact_or_not(theorem):
     for error, exact in ((3e-15, True), (2e-3, False)):
         row = judged(identities=pd.DataFrame({"theorem": [theorem], "error": error, "networks": 1})).loc[theorem]
-        right = "fails as printed; corrected exact to 3e-15" if theorem in MISPRINTED else "holds, exact to 3e-15"
+        right = (
+            "fails as printed, by derivation; corrected exact to 3e-15"
+            if theorem in MISPRINTED
+            else "holds, exact to 3e-15"
+        )
         assert row["verdict"] == (right if exact else "fails: relative error 0.002")
         assert (row["quantity"], math.isnan(row["printed_smallest"])) == ("identity", True)
+
+
+@pytest.mark.parametrize(("theorem", "limit"), [("10", 1e-12), ("18", 1e-10), ("25", 1e-10)])
+def test_identities_are_exact_up_to_their_limit(theorem, limit):
+    for factor, fails in ((0.5, False), (2, True)):
+        row = judged(identities=pd.DataFrame({"theorem": [theorem], "error": factor * limit})).loc[theorem]
+        assert row["verdict"].startswith("fails: relative error") == fails
+
+
+@pytest.mark.parametrize(("theorem", "kind"), [("8", "Theorem"), ("22", "Lemma"), ("23", "Lemma"), ("26", "Theorem")])
+def test_lemmas_are_called_lemmas(theorem, kind):
+    given = networks(theorem, "hessian")
+    assert judged(given).loc[theorem, "kind"] == kind
+    (claim,) = experiment().claims(found({"networks": given}))
+    assert (claim.claim.partition(",")[0], claim.source) == (f"{kind} {theorem}", f"thesis, {kind} {theorem}")
+
+
+def test_networks_are_counted_that_judged_the_corrected_bound():
+    parts = [networks(), networks(kind="trained", measured=(0.0, 1, 1, 1))]  # one of them dead
+    parts += [networks(kind="adversarial", against=against) for against in ("printed", "corrected", "corrected")]
+    assert judged(*parts).loc["11", ["random", "trained", "adversarial"]].tolist() == [4, 3, 8]
 
 
 @pytest.mark.parametrize(
@@ -110,3 +135,5 @@ def test_identities_are_exact_or_not(theorem):
 def test_sequences_come_to_their_limit_or_not(value, limit, start):
     frame = pd.DataFrame([{"theorem": "28", "value": value, "limit": limit, "what": "KL(k)"}])
     assert judged(sequences=frame).loc["28", "verdict"] == f"{start}: KL(k) = {value}, promised {limit}"
+    text = judged(sequences=frame).loc["28", "counterexample"]
+    assert text == (SEQUENCES["28"] if start == "fails" else "")
