@@ -30,8 +30,7 @@ run: $(STAMP) ## one experiment: make run ARGS="experiment=fc_mnist profile=quic
 figures: $(STAMP) ## every experiment that is built: make figures PROFILE=paper|quick|embedded
 	$(BIN)/landscape run -m 'experiment=glob(*)' profile=$(PROFILE) $(ARGS)
 
-# One thread a process: with several, small networks wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses=8 --dist=worksteal
+PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses=8 --dist=worksteal
 
 test: $(STAMP) ## the tests that need neither data nor an accelerator
 	$(PYTEST) -m 'not slow' $(ARGS)

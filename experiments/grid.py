@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from landscape_cli.experiment import Experiment, Point
+from landscape_cli.experiment import Context, Experiment, Point
+
+if TYPE_CHECKING:
+    from landscape_cli.models import Parameters, StackedModel
 
 
 class Grid(Experiment):
@@ -40,3 +43,14 @@ class Grid(Experiment):
         node = self.config.model if hasattr(self.config.model, axis) else self.config.measure
         own, values = getattr(node, axis), self.config.grid[axis]
         return own if self.config.sweep == "cross" or own in values else values[len(values) // 2]
+
+
+def trained(point: Point, context: Context) -> tuple[StackedModel, Parameters]:
+    """Build a point's network and train all its seeds on the train objects."""
+    from landscape_cli.models import build_model
+    from landscape_cli.training import fit
+
+    settings, data = point.settings, context.images()
+    model = build_model(settings["model"], data.shape, data.source.classes)
+    given = {"seeds": settings["seeds"], "stream": point.stream, "progress": context.progress}
+    return model, fit(model, data.x_train, data.y_train, **given, **settings["training"])

@@ -129,7 +129,8 @@ def describe(plan: Plan, results: Results) -> str:
     parts += [_describe_extractor(extractor, plan, results) for extractor in extractors]
     if "training" in plan.experiment.uses:
         parts.append(f"{_count(plan.config.seeds, 'seed')}, {_describe_training(trainings, results)}")
-    if parts:
+    measured = any(point.settings.get("measure") for point in results.points)
+    if parts or (measured and results.profile != "paper"):
         parts.append(f"profile {results.profile}")
     if results.missing:
         parts.append(f"MISSING {len(results.missing)} of {len(results.missing) + len(results.points)} points")

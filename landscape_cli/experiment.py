@@ -90,6 +90,13 @@ class Measurement:
     parameters: Mapping[str, torch.Tensor] = field(default_factory=dict)  # stored when keep_parameters=true
 
 
+def with_units(frames: Mapping[str, pd.DataFrame], units: Mapping[str, str]) -> Mapping[str, pd.DataFrame]:
+    """Name the units of the columns that have one, in place."""
+    for frame in frames.values():
+        frame.attrs["units"] = {name: unit for name, unit in units.items() if name in frame}
+    return frames
+
+
 @dataclass(frozen=True)
 class Results:
     """Every stored point of the grid, concatenated."""

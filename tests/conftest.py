@@ -11,6 +11,8 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+# Before torch is imported: with several threads small networks wait for each other, and for the other workers' ones.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Found before HOME is changed: without it every test's matplotlib would look through the fonts again.
 os.environ.setdefault("MPLCONFIGDIR", matplotlib.get_cachedir())
 

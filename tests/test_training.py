@@ -15,15 +15,6 @@ FLOAT32_ROUNDING = 2e-5  # in a parameter of order 0.1, after 20 steps of 1e-2
 SETTINGS = {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": 1e-2, "stream": "point"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # The fastest for nets as small as these, and it does not stall beside another process.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def data():
     draw = torch.Generator().manual_seed(5)

@@ -23,14 +23,6 @@ RICH = {"num_heads": 2, "bias": True, "class_token": True, "positions": True, "p
 OPTIONS = {"weight_decay": 0.3, "schedule": "cosine", "warmup": 0.25, "augmentation": "crop_flip"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def data():
     draw = torch.Generator().manual_seed(5)

@@ -9,6 +9,7 @@ bound survives that.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,6 +32,7 @@ from landscape_cli.experiment import (
     Results,
     Table,
     Verdict,
+    with_units,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from experiments.beyond.search import Family, State
 
 VARIANTS = ("printed", "corrected", "tight")
+UNITS = dict.fromkeys(("measured", *VARIANTS), "nats per parameter²")
 LOOKS = {  # colour, line style, marker, and what the legend says
     "printed": ("#d55e00", (0, (5, 1.5)), "X", "as printed"),
     "corrected": ("#0072b2", "-", "o", "corrected"),
@@ -51,6 +54,7 @@ QUANTITIES = {
     "hessian": r"\|H\|",
     "network": r"\|\partial^2Z/\partial W_i\partial W_j\|",
 }
+PLAIN = {"gauss_newton": "‖H_O‖", "hessian": "‖H‖", "network": "‖∂²Z‖"}  # the same in tables
 CLAIMED = dict.fromkeys(("11", "12", "13", "14", "15", "16"), "gauss_newton")  # the others bound ‖H‖ itself
 ROUNDING = 1e-9  # relative; a bound may be attained
 SYMBOLS = {
@@ -83,26 +87,24 @@ class Bounds(Grid):
     Options = BoundsOptions
     threads = 1  # many small matrices
     shift: ClassVar[dict[str, int]] = {}  # axis -> what is added to its values to get the theorems' symbol
+    named: ClassVar[dict[str, tuple[str, str]]] = {}  # axis -> its words and symbol, where they are not the usual ones
 
+    @abstractmethod
     def families(self, point: Point, context: Context) -> dict[str, Family]:
         """Theorems, as text -> the networks that they are about."""
-        raise NotImplementedError
 
     def measure(self, point: Point, context: Context) -> Measurement:
         """Frame ``networks``: one row a network, theorem and quantity, with its exact norm and bounds."""
         from landscape_cli.rng import generator
 
-        options, seed = point.settings["measure"], point.settings["seeds"][0]
-        frame = pd.concat(
-            [
-                searched(family, options["networks"], options["ascent_steps"], draw)
-                for name, family in self.families(point, context).items()
-                for draw in [lambda kind, name=name: generator(seed, f"{kind} {name}", point.stream)]
-            ],
-            ignore_index=True,
-        )
-        frame.attrs["units"] = dict.fromkeys(("measured", *VARIANTS), "nats per parameter²")
-        return Measurement({"networks": frame})
+        options, seed, frames = point.settings["measure"], point.settings["seeds"][0], []
+        for name, family in self.families(point, context).items():
+
+            def draw(kind: str, name: str = name) -> torch.Generator:
+                return generator(seed, f"{kind} {name}", point.stream)
+
+            frames.append(searched(family, options["networks"], options["ascent_steps"], draw))
+        return Measurement(with_units({"networks": pd.concat(frames, ignore_index=True)}, UNITS))
 
     def settings(self, dataset: str | None = None, **changes: Any) -> dict[str, Any]:
         """One stream of random networks; they are the replicates."""
@@ -122,7 +124,7 @@ class Bounds(Grid):
         from landscape_cli.plotting.style import FULL_WIDTH, new_figure, titled_legend
 
         quantities = [q for q in QUANTITIES if q in set(own["quantity"])]
-        drawing, panels = new_figure(len(quantities), len(KINDS), FULL_WIDTH, 2.5)
+        drawing, panels = new_figure(len(quantities), len(KINDS), FULL_WIDTH, 2.5 if len(quantities) > 1 else 3.1)
         for row, quantity in zip(panels, quantities, strict=True):
             for panel, kind in zip(row, KINDS, strict=True):
                 part = own[(own["quantity"] == quantity) & (own["kind"] == kind)]
@@ -130,7 +132,8 @@ class Bounds(Grid):
                 panel.set_title(f"{kind}\n{violations(part)}", fontsize=7.5)
             row[0].set_ylabel(rf"bound / ${QUANTITIES[quantity]}_2$")
         for panel in panels[-1]:
-            panel.set_xlabel(f"{'matrices' if axis in self.shift else label(axis)} ${SYMBOLS.get(axis, axis)}$")
+            word, symbol = self._name(axis)
+            panel.set_xlabel(f"{word} ${symbol}$")
         titled_legend(drawing, self._title(results, theorem, axis), panels[0, 0], 3)
         caption = f"Bounds of the Hessian's norm over the exact norm, Theorem {theorem}."
         name = f"{self.config.name}_theorem_{theorem}"
@@ -138,8 +141,11 @@ class Bounds(Grid):
 
     def _title(self, results: Results, theorem: str, axis: str) -> str:
         others = [other for other in self.axes if other != axis]
-        fixed = ", ".join(f"${SYMBOLS.get(o, o)}={self.fixed(o) + self.shift.get(o, 0)}$" for o in others)
+        fixed = ", ".join(f"${self._name(o)[1]}={self.fixed(o) + self.shift.get(o, 0)}$" for o in others)
         return f"Theorem {theorem} against exact norms, {self.data_title(results)}" + (f", at {fixed}" if fixed else "")
+
+    def _name(self, axis: str) -> tuple[str, str]:
+        return self.named.get(axis, (label(axis), SYMBOLS.get(axis, axis)))
 
     def data_title(self, results: Results) -> str:
         """Name the objects."""
@@ -156,10 +162,7 @@ class Bounds(Grid):
     def _panel(self, ax: Axes, own: pd.DataFrame, axis: str) -> None:
         own = own.assign(**{axis: own[axis] + self.shift.get(axis, 0)})
         for variant, (colour, line_style, marker, text) in LOOKS.items():
-            attacked = own[(own["against"] == variant) | (own["against"] == "")]
-            if variant == "tight":
-                attacked = own[own["against"].isin(("", "corrected"))]
-            ratios = attacked.groupby(axis)[f"{variant}_ratio"]
+            ratios = judging(own, variant).groupby(axis)[f"{variant}_ratio"]
             low, middle, high = ratios.min(), ratios.median(), ratios.max()
             if not np.isfinite(low).any():
                 continue
@@ -194,7 +197,7 @@ class Bounds(Grid):
                 failed, all_of = (int(own[f"{variant}_{what}"].sum()) for what in ("violations", "networks"))
                 closest = float(own[f"{variant}_smallest"].min())
                 yield Verdict(
-                    claim=f"Theorem {theorem}, {variant}: a bound of {_plain(quantity)}",
+                    claim=f"Theorem {theorem}, {variant}: a bound of {PLAIN[quantity]}",
                     source=_source(theorem, quantity) if variant == "printed" else "corrected form",
                     statistic="smallest bound over exact norm; to be at least 1",
                     verdict=NOT_REPRODUCED if failed else REPRODUCED if variant == "corrected" else INCONCLUSIVE,
@@ -268,16 +271,21 @@ def with_ratios(networks: pd.DataFrame) -> pd.DataFrame:
     return living.assign(**{f"{variant}_ratio": living[variant] / living["measured"] for variant in VARIANTS})
 
 
+def judging(networks: pd.DataFrame, variant: str) -> pd.DataFrame:
+    """Networks that judge a variant: random, trained and its own adversaries; the tight one has the corrected one's."""
+    against = "corrected" if variant == "tight" else variant
+    return networks[networks["against"].isin(("", against))]
+
+
 def violations(networks: pd.DataFrame) -> str:
     """Tell how many networks violate each bound."""
     counts = []
     for variant in VARIANTS[:2]:
-        own = networks[networks["against"].isin(("", variant))]
-        if own.empty:
-            continue
-        failed = int((own[f"{variant}_ratio"] < 1 - ROUNDING).sum())
-        counts.append(f"{variant} fails {failed} of {len(own)}" if failed else f"{variant} holds")
-    return ", ".join(counts) or "no living network"
+        own = judging(networks, variant)
+        if len(own):
+            failed = int((own[f"{variant}_ratio"] < 1 - ROUNDING).sum())
+            counts.append(f"{variant} {failed} of {len(own)}")
+    return f"violated: {', '.join(counts)}" if counts else "none living, or not sought"
 
 
 def summary(networks: pd.DataFrame) -> pd.DataFrame:
@@ -290,8 +298,7 @@ def summary(networks: pd.DataFrame) -> pd.DataFrame:
     for (theorem, quantity, kind), own in living.groupby(["theorem", "quantity", "kind"], sort=False):
         row = {"theorem": theorem, "quantity": quantity, "kind": kind}
         for variant in VARIANTS:
-            against = "corrected" if variant == "tight" else variant
-            ratios = own.loc[own["against"].isin(("", against)), f"{variant}_ratio"].dropna()
+            ratios = judging(own, variant)[f"{variant}_ratio"].dropna()
             row["networks"] = max(row.get("networks", 0), len(ratios))
             if len(ratios):
                 row |= {
@@ -306,8 +313,4 @@ def summary(networks: pd.DataFrame) -> pd.DataFrame:
 
 def _source(theorem: str, quantity: str) -> str:
     asked = quantity not in (CLAIMED.get(theorem, "hessian"), "network")
-    return f"thesis, Theorem {theorem}" + (f", asked of {_plain(quantity)}" if asked else "")
-
-
-def _plain(quantity: str) -> str:
-    return {"gauss_newton": "‖H_O‖", "hessian": "‖H‖", "network": "‖∂²Z/∂W_i∂W_j‖"}[quantity]
+    return f"thesis, Theorem {theorem}" + (f", asked of {PLAIN[quantity]}" if asked else "")

@@ -11,6 +11,7 @@ from landscape_cli.errors import BadInput
 from landscape_cli.experiment import Context, Point
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from experiments.beyond.search import ChainFamily, Training
@@ -37,12 +38,19 @@ class FullyConnectedBounds(ChainBounds):
     """Theorems 8, 9 and 11 for the networks of chapter 1."""
 
     shift: ClassVar[dict[str, int]] = {"num_layers": 2}  # the theorems count all matrices
+    named: ClassVar[dict[str, tuple[str, str]]] = {"num_layers": ("matrices", "L")}
 
     def points(self) -> list[Point]:
         """Refuse networks that the theorems are not about."""
         if self.config.model.kind != "mlp" or self.config.model.bias:
             raise BadInput("model: Theorems 8 and 9 are about fully connected networks without biases; allowed: mlp")
         return super().points()
+
+    def _note(self, own: pd.DataFrame) -> str:
+        widest = (
+            " The theorem's h is the largest width, the inputs' among them." if (own["theorem"] == "9").all() else ""
+        )
+        return super()._note(own) + widest
 
     def families(self, point: Point, context: Context) -> dict[str, ChainFamily]:
         """One family."""
@@ -73,6 +81,7 @@ class ConvolutionBounds(ChainBounds):
 
     Options = ConvolutionBoundsOptions
     uses = frozenset({"dataset", "seeds"})
+    named: ClassVar[dict[str, tuple[str, str]]] = {"num_layers": ("convolutions", "L+1")}
 
     def families(self, point: Point, context: Context) -> dict[str, ChainFamily]:
         """One family a theorem."""

@@ -17,7 +17,17 @@ import pandas as pd
 
 from experiments.chapter1.loss_difference import title
 from landscape_cli.config import bounded
-from landscape_cli.experiment import Context, Experiment, Figure, Measurement, Point, Results, Table, Verdict
+from landscape_cli.experiment import (
+    Context,
+    Experiment,
+    Figure,
+    Measurement,
+    Point,
+    Results,
+    Table,
+    Verdict,
+    with_units,
+)
 from landscape_cli.statistics import Interval, equivalence_verdict, log_log_slope, mean_interval, sign_verdict
 
 if TYPE_CHECKING:
@@ -118,9 +128,8 @@ class BoundsTrend(Experiment):
                         }
                     )
                 )
-        frame = pd.concat(rows, ignore_index=True)
-        frame.attrs["units"] = dict.fromkeys(("hessian", "gauss_newton", "printed"), "nats per parameter²")
-        return Measurement({"norms": frame})
+        units = dict.fromkeys(("hessian", "gauss_newton", "printed"), "nats per parameter²")
+        return Measurement(with_units({"norms": pd.concat(rows, ignore_index=True)}, units))
 
     def _family(self, point: Point, x: object, y: object, classes: int) -> ChainFamily:
         from torch import nn

@@ -12,12 +12,29 @@ import pandas as pd
 
 from experiments.chapter1.loss_difference import title
 from landscape_cli.config import bounded
-from landscape_cli.experiment import Context, Experiment, Figure, Measurement, Point, Results, Table, Verdict
+from landscape_cli.experiment import (
+    Context,
+    Experiment,
+    Figure,
+    Measurement,
+    Point,
+    Results,
+    Table,
+    Verdict,
+    with_units,
+)
 from landscape_cli.statistics import equivalence_verdict, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CURVATURE = "nats per parameter²"
+UNITS = {
+    **{"mean_loss": "nats", "density": f"1/({CURVATURE})", "standard_error": f"1/({CURVATURE})"},
+    **dict.fromkeys(("eigenvalue", "node", "value", "residual"), CURVATURE),
+    **dict.fromkeys(("hessian_norm", "gauss_newton_norm", "rest_norm"), CURVATURE),
+    **dict.fromkeys(("hessian_residual", "gauss_newton_residual", "rest_residual"), CURVATURE),
+}
 PARTS = {"hessian": "$H$", "gauss_newton": "$H_O$", "rest": "$H-H_O$"}
 LOOKS = {"hessian": ("#0072b2", "-"), "gauss_newton": ("#d55e00", (0, (5, 1.2))), "rest": ("0.35", (0, (1.2, 1.2)))}
 CLOSE = 0.1  # relative spectral error up to which H_O counts as H
@@ -114,7 +131,7 @@ class HessianSpectrum(Experiment):
             "eigenvalues": pd.concat(eigenvalues, ignore_index=True),
             "summary": pd.DataFrame(summary),
         }
-        return Measurement(frames, parameters=trained)
+        return Measurement(with_units(frames, UNITS), parameters=trained)
 
     def figures(self, results: Results) -> Iterator[Figure]:
         """Draw the densities before and after training, outliers marked; the first seed's."""
@@ -125,7 +142,7 @@ class HessianSpectrum(Experiment):
         drawing, axes = new_figure(1, 2, FULL_WIDTH, 3.0)
         for ax, state in zip(axes[0], ("initial", "trained"), strict=True):
             self._panel(ax, results, seed, state)
-        axes[0, 0].set_ylabel("density of eigenvalues, 1/nats")
+        axes[0, 0].set_ylabel("density of eigenvalues, parameter²/nats")
         axes[0, 0].legend(loc="upper right", fontsize=6.5)
         data = title(results, results.points[0].coordinates["dataset"])
         parameters, size = int(summary["parameters"].iloc[0]), int(summary["hessian_objects"].iloc[0])

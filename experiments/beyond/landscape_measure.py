@@ -17,9 +17,9 @@ import pandas as pd
 
 from experiments.chapter1.loss_difference import title
 from experiments.chapter1.sweep import label
-from experiments.grid import Grid
+from experiments.grid import Grid, trained
 from landscape_cli.config import bounded
-from landscape_cli.experiment import Context, Figure, Measurement, Point, Results, Table, Verdict
+from landscape_cli.experiment import Context, Figure, Measurement, Point, Results, Table, Verdict, with_units
 from landscape_cli.geometry import Shape
 from landscape_cli.statistics import equivalence_verdict, log_log_slope, mean_interval, sign_verdict
 
@@ -37,8 +37,8 @@ SYMBOLS = {
     "num_layers": "L",
     "kernel_size": "k_{conv}",
     "channels": "C",
-    "num_heads": "heads",
-    "patch_size": "patch",
+    "num_heads": "n_{heads}",
+    "patch_size": "p",
 }
 # Kind of network -> the corollary and its rate as printed, M the largest |parameter|.
 COROLLARIES = {
@@ -72,17 +72,12 @@ class LandscapeMeasureSweep(Grid):
 
         from landscape_cli.convergence.losses import object_losses
         from landscape_cli.curvature import Hessian, Objective, landscape_measure, spectral_norm
-        from landscape_cli.models import build_model
         from landscape_cli.rng import generator
-        from landscape_cli.training import fit
 
         settings, data = point.settings, context.images()
         seeds, options = settings["seeds"], settings["measure"]
-        model = build_model(settings["model"], data.shape, data.source.classes)
+        model, parameters = trained(point, context)
         x, y = data.x_train, data.y_train
-        parameters = fit(
-            model, x, y, seeds=seeds, stream=point.stream, progress=context.progress, **settings["training"]
-        )
         losses = object_losses(model, parameters, x, y)
         size = min(options["hessian_objects"], len(x))
         networks, norms = [], []
@@ -115,9 +110,7 @@ class LandscapeMeasureSweep(Grid):
             columns = {"seed": seed, "object": found.sampled.cpu(), "norm": found.norms.cpu()}
             norms.append(pd.DataFrame(columns))
         frames = {"networks": pd.DataFrame(networks), "norms": pd.concat(norms, ignore_index=True)}
-        for frame in frames.values():
-            frame.attrs["units"] = {name: unit for name, unit in UNITS.items() if name in frame}
-        return Measurement(frames, parameters=parameters)
+        return Measurement(with_units(frames, UNITS), parameters=parameters)
 
     def figures(self, results: Results) -> Iterator[Figure]:
         """Draw μ_f above and the corollary's rate below, one column an axis; one figure a data set."""
@@ -128,7 +121,7 @@ class LandscapeMeasureSweep(Grid):
         datasets = list(networks["dataset"].unique())
         for dataset in datasets:
             rows = 2 if corollary else 1
-            drawing, panels = new_figure(rows, len(axes), FULL_WIDTH, 2.3)
+            drawing, panels = new_figure(rows, len(axes), FULL_WIDTH, 2.3 if rows > 1 else 3.0)
             for column, axis in enumerate(axes):
                 own = self._along(networks, dataset, axis)
                 self._panel(panels[0, column], own, axis)

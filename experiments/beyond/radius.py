@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from experiments.chapter1.loss_difference import title
-from experiments.grid import Grid
+from experiments.grid import Grid, trained
 from landscape_cli.config import bounded
 from landscape_cli.errors import BadInput
-from landscape_cli.experiment import Context, Figure, Measurement, Point, Results, Table, Verdict
+from landscape_cli.experiment import Context, Figure, Measurement, Point, Results, Table, Verdict, with_units
 from landscape_cli.statistics import equivalence_verdict, log_log_slope, mean_interval, sign_verdict
 
 if TYPE_CHECKING:
@@ -67,17 +67,12 @@ class Radius(Grid):
 
         from landscape_cli.convergence.losses import object_losses
         from landscape_cli.curvature import Objective, landscape_measure
-        from landscape_cli.models import build_model
         from landscape_cli.rng import generator
-        from landscape_cli.training import fit
 
         settings, data = point.settings, context.images()
         seeds, options = settings["seeds"], settings["measure"]
-        model = build_model(settings["model"], data.shape, data.source.classes)
+        model, parameters = trained(point, context)
         x, y = data.x_train, data.y_train
-        parameters = fit(
-            model, x, y, seeds=seeds, stream=point.stream, progress=context.progress, **settings["training"]
-        )
         at_start = object_losses(model, parameters, x, y)
         curves, networks = [], []
         for s, seed in enumerate(context.progress(seeds, desc="radii")):
@@ -120,9 +115,7 @@ class Radius(Grid):
                 }
             )
         frames = {"curves": pd.concat(curves, ignore_index=True), "networks": pd.DataFrame(networks)}
-        for frame in frames.values():
-            frame.attrs["units"] = {name: unit for name, unit in UNITS.items() if name in frame}
-        return Measurement(frames, parameters=parameters)
+        return Measurement(with_units(frames, UNITS), parameters=parameters)
 
     def _moved(self, objective: Objective, u: torch.Tensor, radius: float) -> dict[str, torch.Tensor]:
         return {

@@ -24,6 +24,7 @@ from landscape_cli.experiment import (
     Results,
     Table,
     Verdict,
+    with_units,
 )
 from landscape_cli.statistics import log_log_slope, mean_interval, sign_verdict
 
@@ -95,9 +96,7 @@ class SampleSizeTheorems(Experiment):
             columns = ["k", "KL", "S", "mean_step", "covariance_step", "least_eigenvalue"]
             regressions.append(pd.DataFrame(rows, columns=columns).assign(seed=seed))
         frames = {"sequences": sequences, "regression": pd.concat(regressions, ignore_index=True)}
-        for frame in frames.values():
-            frame.attrs["units"] = {name: "nats" for name in ("M", "KL") if name in frame}
-        return Measurement(frames)
+        return Measurement(with_units(frames, {"M": "nats", "KL": "nats"}))
 
     def figures(self, results: Results) -> Iterator[Figure]:
         """Draw each theorem's hypotheses and its conclusion."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from experiments.grid import Grid
+from experiments.grid import Grid, trained
 from landscape_cli.config import bounded
-from landscape_cli.experiment import Context, Measurement, Point, Results
+from landscape_cli.experiment import Context, Measurement, Point, Results, with_units
 from landscape_cli.statistics import log_log_slope, mean_interval
 
 DENSE = 5000  # so many first values of a long curve are stored, and as many of the rest
@@ -54,22 +54,11 @@ class LossDifference(Grid):
             mean_absolute_deviation,
         )
         from landscape_cli.convergence.losses import object_losses
-        from landscape_cli.models import build_model
         from landscape_cli.rng import generator
-        from landscape_cli.training import fit
 
         settings, data = point.settings, context.images()
         seeds, options = settings["seeds"], settings["measure"]
-        model = build_model(settings["model"], data.shape, data.source.classes)
-        parameters = fit(
-            model,
-            data.x_train,
-            data.y_train,
-            seeds=seeds,
-            stream=point.stream,
-            progress=context.progress,
-            **settings["training"],
-        )
+        model, parameters = trained(point, context)
         train = object_losses(model, parameters, data.x_train, data.y_train)
         test = object_losses(model, parameters, data.x_test, data.y_test) if len(data.x_test) else None
         curves = []
@@ -99,9 +88,7 @@ class LossDifference(Grid):
             }
         )
         frames = {"curves": pd.concat(curves, ignore_index=True), "networks": networks}
-        for frame in frames.values():
-            frame.attrs["units"] = {name: unit for name, unit in UNITS.items() if name in frame}
-        return Measurement(frames, parameters=parameters)
+        return Measurement(with_units(frames, UNITS), parameters=parameters)
 
 
 def stored_k(last: int) -> np.ndarray:

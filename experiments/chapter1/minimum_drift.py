@@ -33,6 +33,7 @@ from landscape_cli.experiment import (
     Results,
     Table,
     Verdict,
+    with_units,
 )
 from landscape_cli.statistics import equivalence_verdict, log_log_slope, mean_interval, sign_verdict
 
@@ -151,9 +152,7 @@ class MinimumDrift(Experiment):
         }
         for name in ("gradients", "expected", "drift"):
             frames[name]["k"] = frames[name]["k"].astype(int)
-        for frame in frames.values():
-            frame.attrs["units"] = {name: unit for name, unit in UNITS.items() if name in frame}
-        return Measurement(frames, parameters=final)
+        return Measurement(with_units(frames, UNITS), parameters=final)
 
     def figures(self, results: Results) -> Iterator[Figure]:
         """Left the gradient norms, right the displacements, both axes logarithmic."""

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from experiments.chapter1.loss_difference import alive, dead_networks, title
-from experiments.grid import Grid
+from experiments.grid import Grid, trained
 from landscape_cli.config import bounded
 from landscape_cli.data.locate import Source
 from landscape_cli.errors import BadInput
-from landscape_cli.experiment import Context, Figure, Measurement, Point, Results, Table, Verdict
+from landscape_cli.experiment import Context, Figure, Measurement, Point, Results, Table, Verdict, with_units
 from landscape_cli.statistics import equivalence_verdict, mean_interval, sign_verdict
 
 UNITS = {"k": "objects", "difference": "nats", "ema": "nats", "mean_loss": "nats"}
@@ -61,17 +61,12 @@ class BatchDifference(Grid):
 
         from landscape_cli.convergence.differences import DifferenceStream, exponential_moving_average
         from landscape_cli.convergence.losses import object_losses
-        from landscape_cli.models import build_model
         from landscape_cli.rng import generator
-        from landscape_cli.training import fit
 
         settings, data = point.settings, context.images()
         seeds, options = settings["seeds"], settings["measure"]
-        model = build_model(settings["model"], data.shape, data.source.classes)
+        model, parameters = trained(point, context)
         x, y = data.x_train, data.y_train
-        parameters = fit(
-            model, x, y, seeds=seeds, stream=point.stream, progress=context.progress, **settings["training"]
-        )
         train = object_losses(model, parameters, x, y)
         test = object_losses(model, parameters, data.x_test, data.y_test) if len(data.x_test) else None
         size, curves = _batch(point), []
@@ -106,9 +101,7 @@ class BatchDifference(Grid):
             }
         )
         frames = {"curves": pd.concat(curves, ignore_index=True), "networks": networks}
-        for frame in frames.values():
-            frame.attrs["units"] = {name: unit for name, unit in UNITS.items() if name in frame}
-        return Measurement(frames, parameters=parameters)
+        return Measurement(with_units(frames, UNITS), parameters=parameters)
 
     def figures(self, results: Results) -> Iterator[Figure]:
         """Draw the curves with the fitted line and guides of slope -1."""
@@ -146,7 +139,7 @@ class BatchDifference(Grid):
                 p.settings["dataset"]["objects"] for p in results.points if p.coordinates["dataset"] == dataset
             )
             ax.set_title(f"{title(results, dataset)}, {objects} objects: test accuracy {_range(reached)}")
-            ax.legend(loc="lower left", fontsize=6.5)
+            ax.legend(loc="lower left", fontsize=6.5, frameon=True, framealpha=1, edgecolor="none")
         axes[0, 0].set_ylabel(r"$|\mathcal{L}_{j+1}(\hat\theta)-\mathcal{L}_j(\hat\theta)|$, nats")
         number = (self.config.thesis or "").removeprefix("figure ").replace(".", "_")
         name = f"fig_{number}_{self.config.name}" if number else self.config.name

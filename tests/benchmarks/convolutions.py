@@ -7,22 +7,17 @@ are the usual ways to train several seeds at once. Nothing here passes or fails.
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
-from landscape_cli import parallel, provenance
-from landscape_cli.data.images import load_images
-from landscape_cli.data.locate import data_roots, locate
-from landscape_cli.errors import MissingData
+from landscape_cli import parallel
 from landscape_cli.models.conv import ConvNet
 from landscape_cli.training import fit
+from tests.benchmarks.report import pictures, write
 
 OBJECTS, BATCH, SEEDS, REPEATS = 5000, 64, 4, 5
 SETTINGS = {
@@ -62,7 +57,7 @@ class Vmapped(ConvNet):
 def main() -> None:
     """Time every way, in turn and several times over, and print the table."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    x, y, name = _pictures(device)
+    x, y, name = pictures("cifar10", (3, 32, 32), OBJECTS, device, "standard")
     shape = tuple(x.shape[1:])
 
     def stacked(kind: type[ConvNet], seeds: int) -> Callable[[], object]:
@@ -107,18 +102,7 @@ def main() -> None:
     for way, seconds in times.items():
         median = statistics.median(seconds)
         print(f"{way:<38} {median:>9.3f} {min(seconds):>7.3f} {median / plain:>9.2f}")
-    _write(times, f"{sizes}; {name}", str(device))
-
-
-def _pictures(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, str]:
-    try:
-        data = load_images(locate("cifar10", data_roots(None)), OBJECTS, 0, device, "standard")
-        return data.x_train, data.y_train, "CIFAR10"
-    except MissingData:
-        draw = torch.Generator().manual_seed(0)
-        x = torch.randn(OBJECTS, 3, 32, 32, generator=draw).to(device)
-        y = torch.randint(10, (OBJECTS,), generator=draw).to(device)
-        return x, y, "random pictures of CIFAR10's size (no CIFAR10 found)"
+    write("convolutions", {"what": f"{sizes}; {name}", "device": str(device), "seconds_a_seed": times})
 
 
 def _plain(x: torch.Tensor, y: torch.Tensor, memory_format: torch.memory_format) -> None:
@@ -136,16 +120,6 @@ def _plain(x: torch.Tensor, y: torch.Tensor, memory_format: torch.memory_format)
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(net(x[index]), y[index]).backward()
         optimiser.step()
-
-
-def _write(times: dict[str, list[float]], what: str, device: str) -> None:
-    folder = Path(os.environ.get("LANDSCAPE_OUTPUTS") or "outputs") / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"convolutions_{provenance.now().replace(':', '')}.json"
-    about = {"what": what, "device": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
-    about |= {"time": provenance.now(), "commit": provenance.commit(), "versions": provenance.versions()}
-    path.write_text(json.dumps({**about, "seconds_a_seed": times}))
-    print(path)
 
 
 if __name__ == "__main__":

@@ -8,26 +8,20 @@ same columns, against reverse mode twice in float64. Nothing here passes or fail
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from landscape_cli import provenance
 from landscape_cli.config import TransformerConfig
 from landscape_cli.curvature import Hessian, Objective, dense, spectral_norm
-from landscape_cli.data.images import load_images
-from landscape_cli.data.locate import data_roots, locate
-from landscape_cli.errors import MissingData
 from landscape_cli.models import build_model
 from landscape_cli.rng import generator
+from tests.benchmarks.report import pictures, write
 
 OBJECTS, COLUMNS, AT_ONCE, REPEATS = 128, 96, 32, 3
 SETTINGS = {"kind": "vit", **dataclasses.asdict(TransformerConfig())}
@@ -36,7 +30,7 @@ SETTINGS = {"kind": "vit", **dataclasses.asdict(TransformerConfig())}
 def main() -> None:
     """Time every way and print the table."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    x, y, name = _pictures(device)
+    x, y, name = pictures("mnist", (1, 28, 28), OBJECTS, device, "symmetric")
     model = build_model(SETTINGS, tuple(x.shape[1:]), 10)
     start = model.initialise([generator(0, "initialisation")])
     net = model.module({key: tensor.to(device) for key, tensor in start.items()}, 0)
@@ -74,7 +68,7 @@ def main() -> None:
         print(f"{way:<42} {median:>8.2f} {min(seconds):>8.2f} {median / own:>8.2f} {error:>9}")
     print(f"peak memory {'of the device' if device.type == 'cuda' else 'of the process'}, ours: {peak / 2**30:.2f} GiB")
     print(f"single products and the ways of others: {COLUMNS} of {size} columns, times {size / COLUMNS:.0f}")
-    _write({"seconds": times, "errors": errors, "peak_bytes": peak}, name, str(device))
+    write("curvature", {"what": name, "device": str(device), "seconds": times, "errors": errors, "peak_bytes": peak})
 
 
 def _others(
@@ -125,27 +119,6 @@ def _peak(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
-
-
-def _pictures(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, str]:
-    try:
-        data = load_images(locate("mnist", data_roots(None)), OBJECTS, 0, device, "symmetric")
-        return data.x_train, data.y_train, "MNIST"
-    except MissingData:
-        draw = torch.Generator().manual_seed(0)
-        x = torch.rand(OBJECTS, 1, 28, 28, generator=draw).to(device)
-        y = torch.randint(10, (OBJECTS,), generator=draw).to(device)
-        return x, y, "random pictures of MNIST's size (no MNIST found)"
-
-
-def _write(found: dict, what: str, device: str) -> None:
-    folder = Path(os.environ.get("LANDSCAPE_OUTPUTS") or "outputs") / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"curvature_{provenance.now().replace(':', '')}.json"
-    about = {"what": what, "device": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
-    about |= {"time": provenance.now(), "commit": provenance.commit(), "versions": provenance.versions()}
-    path.write_text(json.dumps({**about, **found}))
-    print(path)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,13 @@ time, the loss of one object at a time, differences and moving average in a Pyth
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from experiments.chapter1.loss_difference import LossDifference
-from landscape_cli import provenance
 from landscape_cli.convergence.differences import exponential_moving_average, loss_differences
 from landscape_cli.convergence.losses import object_losses
 from landscape_cli.data.images import read
@@ -25,6 +21,7 @@ from landscape_cli.data.torchvision_import import torchvision
 from landscape_cli.errors import MissingData
 from landscape_cli.models.mlp import MLP
 from landscape_cli.training import fit
+from tests.benchmarks.report import write
 
 OBJECTS, EPOCHS, BATCH, SEEDS, ORDERINGS, SMOOTHING = 10000, 10, 64, 5, 100, 0.99
 REPEATS = 3
@@ -62,7 +59,8 @@ def main() -> None:
     textbook, _ = _best(lambda: _textbook_average(curve.tolist()))
     rows.append(("moving average", seconds, textbook))
     _print(rows, name)
-    _write(rows, name)
+    stages = [{"stage": stage, "seconds": seconds, "textbook_seconds": textbook} for stage, seconds, textbook in rows]
+    write("main_job", {"data": name, "stages": stages})
 
 
 def _pictures() -> tuple[np.ndarray, np.ndarray, str]:
@@ -146,18 +144,6 @@ def _print(rows: list[tuple[str, float, float]], name: str) -> None:
     print(f"{'stage':<42} {'seconds':>10} {'textbook':>10} {'times faster':>13}")
     for stage, seconds, textbook in rows:
         print(f"{stage:<42} {seconds:>10.4f} {textbook:>10.3f} {textbook / seconds:>13.0f}")
-
-
-def _write(rows: list[tuple[str, float, float]], name: str) -> None:
-    folder = Path(os.environ.get("LANDSCAPE_OUTPUTS") or "outputs") / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"main_job_{provenance.now().replace(':', '')}.json"
-    stages = [{"stage": stage, "seconds": seconds, "textbook_seconds": textbook} for stage, seconds, textbook in rows]
-    about = {"data": name, "threads": torch.get_num_threads(), "cores": os.cpu_count(), "commit": provenance.commit()}
-    path.write_text(
-        json.dumps({"time": provenance.now(), **about, "versions": provenance.versions(), "stages": stages})
-    )
-    print(path)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,6 @@ CHUNKS = pytest.mark.parametrize("chunk", [1, 4, 256])
 BIASES = pytest.mark.parametrize("bias", [False, True])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # The fastest for nets as small as these, and it does not stall beside another process.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def network(bias, dtype=torch.float64):
     model = MLP(in_features=6, classes=3, hidden_size=5, num_layers=1, bias=bias)
     parameters = model.initialise([generator(0, "test")])

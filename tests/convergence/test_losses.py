@@ -10,15 +10,6 @@ SEEDS, OBJECTS, CLASSES = 3, 50, 4
 BIASES = pytest.mark.parametrize("bias", [False, True])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # The fastest for nets as small as these, and it does not stall beside another process.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def data():
     draw = torch.Generator().manual_seed(0)

@@ -144,14 +144,6 @@ def build(name: str) -> Case:
         return Case(net, x.flatten(1) if name == "mlp" else x, torch.randint(classes, (OBJECTS,)))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=[*NETWORKS, "bilinear"])
 def case(request) -> Case:
     """Every network."""

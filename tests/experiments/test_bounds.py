@@ -109,7 +109,7 @@ def test_a_bound_that_is_attained_up_to_rounding_is_not_violated(share, failed):
     change = at(kind="random", to={"printed": 2 * share})
     assert tabled(change).loc["8", "hessian", "random"]["printed_violations"] == failed
     own = with_ratios(networks(change)).query("theorem == '8' and quantity == 'hessian' and kind == 'random'")
-    assert violations(own) == f"printed {'fails 10 of 10' if failed else 'holds'}, corrected holds"
+    assert violations(own) == f"violated: printed {10 * bool(failed)} of 10, corrected 0 of 10"
 
 
 def test_dead_networks_are_left_out_of_the_table():
@@ -197,9 +197,9 @@ def test_panels_are_quantities_by_kinds_with_the_counts_in_their_titles():
     assert [ax.get_title().split("\n")[0] for ax in axes] == [*KINDS, *KINDS]
     assert axes[0].get_ylabel() == r"bound / $\|H_O\|_2$"
     assert axes[3].get_ylabel() == r"bound / $\|H\|_2$"
-    assert [ax.get_title().split("\n")[1] for ax in axes[:2]] == ["printed holds, corrected holds"] * 2
-    assert axes[2].get_title().split("\n")[1] == "corrected holds"  # no adversary sought the printed one here
-    assert axes[5].get_title().split("\n")[1] == "printed fails 3 of 6, corrected holds"
+    assert [ax.get_title().split("\n")[1] for ax in axes[:2]] == ["violated: printed 0 of 6, corrected 0 of 6"] * 2
+    assert axes[2].get_title().split("\n")[1] == "violated: corrected 0 of 6"  # none sought the printed one
+    assert axes[5].get_title().split("\n")[1] == "violated: printed 3 of 6, corrected 0 of 6"
 
 
 def test_panels_show_medians_smallest_ratios_and_the_region_of_violations():

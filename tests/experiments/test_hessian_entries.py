@@ -25,14 +25,6 @@ OPTIONS = HessianEntriesOptions(
 ROUNDING = 1e-4  # of float32, relative to the largest entry
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def experiment(**changes) -> HessianEntries:
     nodes = {"dataset": DatasetConfig("mnist", max_size=50), "model": MODEL, "training": TRAINING, "measure": OPTIONS}
     return HessianEntries(Config(name="vit_hessian", title="", family="", **nodes | changes))

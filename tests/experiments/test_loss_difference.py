@@ -30,15 +30,6 @@ GRID = {"hidden_size": [4, 8, 16, 32, 64], "num_layers": [1, 3, 5, 7, 10]}
 AXES = list(GRID)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # The fastest for nets as small as these, and it does not stall beside another process.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Bare(LossDifference):
     def figures(self, results):
         return ()

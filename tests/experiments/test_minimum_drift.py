@@ -22,15 +22,6 @@ OBJECTS, SEEDS, RATE = 60, [2, 5], 0.5
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    # The fastest for nets as small as these, and it does not stall beside another process.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
 def _closed_figures():
     yield
     plt.close("all")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.beyond import theorems
+from experiments.beyond import trials
 from experiments.beyond.statements import COUNTEREXAMPLES, SEQUENCES, STATEMENTS
 from experiments.beyond.theorems import GROUPS, SYMBOLS, Theorems, TheoremsOptions, tried, verdicts
 from landscape_cli.bounds import chains
@@ -140,8 +140,8 @@ def test_counterexamples_are_about_the_quantity_of_their_row(table):
 def test_sequences_end_where_their_counterexamples_say(frames):
     for theorem, value in frames["sequences"].set_index("theorem").loc[list(SEQUENCES), "value"].items():
         assert value == pytest.approx(float(SEQUENCES[theorem].split()[-1]), abs=1e-3)
-    assert theorems.sequences(0).equals(theorems.sequences(0))
-    assert not theorems.sequences(0).equals(theorems.sequences(1))
+    assert trials.sequences(0).equals(trials.sequences(0))
+    assert not trials.sequences(0).equals(trials.sequences(1))
 
 
 def test_networks_are_counted_that_judged_the_corrected_bound(table, frames):
@@ -159,7 +159,7 @@ def test_quadratic_losses_have_a_minimum_and_theorem_7_has_no_two_before_its_hes
     asked, formula, seen, norm = [], chains.loss_difference, [], torch.linalg.matrix_norm
     monkeypatch.setattr(torch.linalg, "matrix_norm", lambda matrix, p: seen.append(matrix) or norm(matrix, p))
     monkeypatch.setattr(chains, "loss_difference", lambda *given: asked.append(given) or formula(*given))
-    own = theorems.loss_differences(50, torch.Generator().manual_seed(0)).set_index("theorem")
+    own = trials.loss_differences(50, torch.Generator().manual_seed(0)).set_index("theorem")
     assert (torch.linalg.eigvalsh(seen[0]) > -1e-9 * norm(seen[0], 2)[..., None]).all()
     k, loss, hessian, radius = asked[0][:4]
     for theorem, two in {"4": 2, "5": 2, "6": 2, "7": 1}.items():

@@ -22,14 +22,6 @@ def _no_caches(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # more only wait for each other over so little
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def pictures():
     """Make an image set in memory, pixels in [-1, 1]; the same seed gives the same first objects."""

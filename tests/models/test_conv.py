@@ -34,14 +34,11 @@ OPTIONS = [  # and how many inputs: one for all seeds, or one each. Any two valu
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_and_nothing_left_unset():
-    # One thread is the fastest for nets as small as these. Deterministic: new memory holds NaN and not leftover zeros.
-    threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
+def _nothing_left_unset():
+    before = torch.are_deterministic_algorithms_enabled()  # new memory holds NaN then and not leftover zeros
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(before)
-    torch.set_num_threads(threads)
 
 
 def network(shape=SHAPE, seeds=range(SEEDS), **given):

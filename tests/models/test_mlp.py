@@ -17,15 +17,6 @@ BIASES = pytest.mark.parametrize("bias", [False, True])
 DEPTHS = pytest.mark.parametrize("num_layers", [0, 1, 3])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # The fastest for nets as small as these, and it does not stall beside another process.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def network(bias, num_layers=2, seeds=SEEDS):
     """A net on images (2, 3, 1), its parameters in float64."""
     model = MLP(in_features=6, classes=CLASSES, hidden_size=5, num_layers=num_layers, bias=bias)

@@ -22,14 +22,6 @@ EVERY = pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "+".join(k for
 INPUTS = pytest.mark.parametrize("inputs", [1, SEEDS])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def settings(**given):
     return asdict(
         TransformerConfig(**{"patch_size": 2, "hidden_size": WIDTH, "num_layers": 2, "num_heads": 2, **given})
