@@ -15,6 +15,8 @@ from landscape_cli.composing import load
 from landscape_cli.config import ViTConfig
 from landscape_cli.data.locate import Source, data_roots, known_names, locate
 from landscape_cli.data.sets import IMAGE_SETS
+from landscape_cli.data.tables import TABLE_SETS
+from landscape_cli.data.tabular import TableSource, load_table, locate_table
 from landscape_cli.draw import draw
 from landscape_cli.errors import BadInput, DamagedPoint, LandscapeError, MissingData
 from landscape_cli.features.checkpoints import find_checkpoint
@@ -98,29 +100,52 @@ def data(action: str, names: Sequence[str]) -> int:
         if not names:
             return 0
     code = 0
-    for name in names or (known_names(roots) if action != "fetch" else IMAGE_SETS):
+    for name in names or (*(known_names(roots) if action != "fetch" else IMAGE_SETS), *TABLE_SETS):
         try:
-            if action == "fetch":
-                from landscape_cli.data.fetch import fetch, writable_root
-
-                source = _whole(name, roots) or fetch(name, writable_root(roots))
-            else:
-                source = locate(name, roots)
-            if action == "verify":
-                from landscape_cli.data.images import read
-
-                read(source)
+            source = _looked_up(action, name, roots)
         except LandscapeError as error:
             brief = not names and action in ("list", "where") and str(error).startswith(f"data set {name!r} (")
             text = "not found" if brief else str(error)
             print(f"{name:<14} {text}", file=sys.stderr if names else sys.stdout)
             code = error.exit_code if names or action in ("fetch", "verify") else code
             continue
+        place = source.files[0].parent if source.files else "ships with scikit-learn"
+        if isinstance(source, TableSource):
+            place = {"generated": "generated"}.get(source.layout, place)
+            size = f"{source.train_objects} objects, {source.features} features"
+            task = f"{source.task}, {len(source.classes)} classes" if source.classes else source.task
+            print(f"{name:<24} {size}, {task}, {source.checksum[:12]}, {place}")
+            continue
         part = "whole" if source.whole else "a part of the published set"
         size = f"{source.train_objects} train, {source.test_objects} test, {'x'.join(map(str, source.shape))}"
-        place = source.files[0].parent if source.files else "ships with scikit-learn"
         print(f"{name:<14} {size}, {source.classes} classes, {part}, {source.checksum[:12]}, {place}")
     return code
+
+
+def _looked_up(action: str, name: str, roots: Sequence[Path]) -> Source | TableSource:
+    """Find a data set, after fetching it, or read all of it, if that is the action."""
+    from landscape_cli.data.fetch import fetch, writable_root
+
+    if name in TABLE_SETS:
+        try:
+            source = locate_table({"name": name}, roots)
+        except MissingData:
+            if action != "fetch":
+                raise
+            from landscape_cli.data.fetch_tables import fetch_table
+
+            return fetch_table(name, writable_root(roots))
+        if action == "verify":
+            load_table(source)
+        return source
+    if action == "fetch":
+        return _whole(name, roots) or fetch(name, writable_root(roots))
+    source = locate(name, roots)
+    if action == "verify":
+        from landscape_cli.data.images import read
+
+        read(source)
+    return source
 
 
 def doctor() -> int:

@@ -22,14 +22,35 @@ def bounded(default: Any = dataclasses.MISSING, **limits: Any) -> Any:
 
 @dataclass
 class DatasetConfig:
-    """A named data set and how much of it is used."""
+    """A named set of images and how much of it is used."""
 
     name: str
+    kind: str = bounded("images", choices=("images",))
     train_size: int | None = bounded(None, minimum=1)  # the first so many train objects; null: all that there are
     max_size: int | None = bounded(None, minimum=1)  # never more than this, however many there are (profiles set it)
     normalisation: str = bounded("symmetric", choices=("symmetric", "standard"))  # [-1, 1], or mean 0, deviation 1
     embedded: str = "digits"  # what stands in for it under profile=embedded
     in_place_of: list[str] = field(default_factory=list)  # set by prepare: what it stands in for
+
+
+@dataclass
+class TableConfig:
+    """A table: a row an object, a column the target."""
+
+    name: str
+    kind: str = bounded("table", choices=("table",))
+    path: str | None = None  # of a user's own file; null: a known table
+    target: str | None = None  # column; null: the known table's own
+    drop: list[str] | None = None  # columns left out; null: the known table's own choice
+    encoding: str | None = bounded(None, choices=("ordinal", "one_hot"))  # of text columns; null: the known table's own
+    task: str = bounded("auto", choices=("auto", "regression", "classification"))
+    train_size: int | None = bounded(None, minimum=1)  # so many complete rows, drawn at random; null: all
+    max_size: int | None = bounded(None, minimum=1)  # never more than this, however many there are (profiles set it)
+    embedded: str | None = None  # what stands in for it under profile=embedded; null: the known table's own
+    in_place_of: list[str] = field(default_factory=list)  # set by prepare: what it stands in for
+
+
+DATASETS: dict[str, type] = {"images": DatasetConfig, "table": TableConfig}
 
 
 @dataclass
@@ -151,6 +172,8 @@ class ProfileConfig:
     permutations: int | None = bounded(None, minimum=2)
     smoothing: float | None = bounded(None, minimum=0, below=1)
     resamples: int | None = bounded(None, minimum=2)
+    sizes: int | None = bounded(None, minimum=2)  # sample sizes at which a statistic is computed
+    copies: int | None = bounded(None, minimum=2)  # bootstrap copies of a table
     grid_points: int | None = bounded(None, minimum=1)
     channels: int | None = bounded(None, minimum=1)
     seeds: int | None = bounded(None, minimum=1)
@@ -194,12 +217,14 @@ class Config:
     title: str  # what it shows, in one line
     family: str  # class path of the experiment class
     thesis: str | None = bounded(None, pattern=r"(figure|table) \d+\.\d+", allowed="figure N.N or table N.N")
-    dataset: DatasetConfig | None = None
+    dataset: Any = None  # one of DATASETS, by its ``kind``
     features: Any = None  # one of FEATURES, by its ``kind``; null: the objects themselves
     model: Any = None  # one of MODELS, by its ``kind``
     training: TrainingConfig | None = None
     grid: dict[str, list[Any]] = field(default_factory=dict)  # axis -> values
-    by_dataset: dict[str, Any] = field(default_factory=dict)  # data set -> keys of dataset and training that differ
+    by_dataset: dict[str, Any] = field(
+        default_factory=dict
+    )  # data set -> keys of dataset, training and measure that differ
     caps: dict[str, Any] = field(default_factory=dict)  # profile -> caps in the place of its own
     sweep: str = bounded("cross", choices=("cross", "full"))  # one axis at a time, or all combinations
     measure: Any = field(default_factory=dict)  # the family's Options

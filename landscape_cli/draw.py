@@ -18,6 +18,7 @@ import pandas as pd
 from landscape_cli import provenance
 from landscape_cli.data.locate import ARCHIVE, Source
 from landscape_cli.data.sets import IMAGE_SETS
+from landscape_cli.data.tabular import TableSource
 from landscape_cli.experiment import Results, Table, Verdict
 from landscape_cli.plan import Plan
 from landscape_cli.store import StoredPoint
@@ -76,10 +77,15 @@ def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]
         if verdicts:
             paths.extend(save_table(claims_table(config.name, verdicts), output / "tables" / variant, note))
 
+    def answers() -> None:
+        for line in experiment.answers(results):
+            print("  " + line)
+
     with style():
         attempt("figures", figures)
     attempt("tables", tables)
     attempt("claims", claims)
+    attempt("answers", answers)
     for path in paths:
         print(f"  {path}")
     sys.stdout.flush()
@@ -128,7 +134,8 @@ def describe(plan: Plan, results: Results) -> str:
         parts.append(f"in place of {', '.join(wanted)}")
     parts += [_describe_extractor(extractor, plan, results) for extractor in extractors]
     if "training" in plan.experiment.uses:
-        parts.append(f"{_count(plan.config.seeds, 'seed')}, {_describe_training(trainings, results)}")
+        seeds = [_count(plan.config.seeds, "seed")] if "seeds" in plan.experiment.uses else []
+        parts.append(", ".join([*seeds, _describe_training(trainings, results)]))
     measured = any(point.settings.get("measure") for point in results.points)
     if parts or (measured and results.profile != "paper"):
         parts.append(f"profile {results.profile}")
@@ -180,9 +187,14 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _describe_data(name: str, count: int, source: Source | None) -> str:
+def _describe_data(name: str, count: int, source: Source | TableSource | None) -> str:
     if source is None:
         return f"{name}, {count} objects"
+    if isinstance(source, TableSource):
+        whole = count == source.train_objects
+        size = f"all {count} objects" if whole else f"a random {count} of {source.train_objects} objects"
+        left = f", {_count(source.dropped, 'row')} with missing values left out" if source.dropped else ""
+        return f"{source.title}, {size}{left}"
     part = "" if source.whole else f" (a part of {source.title})"
     if source.layout == ARCHIVE and name in IMAGE_SETS:
         part += f" from an archive of checksum {source.checksum[:12]}"

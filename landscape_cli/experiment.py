@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from landscape_cli.config import Config
     from landscape_cli.data.images import ImageData
     from landscape_cli.data.locate import Source
+    from landscape_cli.data.tabular import TableData, TableSource
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,30 @@ def without_unused(training: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in training.items() if name not in UNUSED or value != UNUSED[name]}
 
 
+def dataset_settings(config: Any, name: str) -> dict[str, Any]:
+    """Return what is asked of a data set: of the configured one, or of another of the same kind.
+
+    A path, a target and dropped columns are one table's and mean nothing for another.
+    """
+    if config.kind == "images":
+        own = {field: getattr(config, field) for field in ("train_size", "max_size", "normalisation")}
+        return {"name": name, **own}
+    fields = ("path", "target", "drop", "encoding", "task", "train_size", "max_size")
+    settings = {"name": name, **{field: getattr(config, field) for field in fields}}
+    if name != config.name:
+        settings |= {"path": None, "target": None, "drop": None}
+    return settings
+
+
 @dataclass(frozen=True)
 class Context:
     """What a measurement is given beside its point; none of it changes the numbers beyond rounding."""
 
     device: torch.device
-    source: Source | None  # the point's data set, where it is
+    source: Source | TableSource | None  # the point's data set, where it is
     images: Callable[[], ImageData]  # the point's data set or its features, on the device
     progress: Callable[..., Any]  # like tqdm, for a loop inside the point
+    table: Callable[[], TableData] | None = None  # the point's data set, where the experiment takes tables
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,9 @@ class Results:
     missing: tuple[Point, ...]
     frames: Mapping[str, pd.DataFrame]  # with one column a coordinate, before the frame's own
     arrays: Mapping[Point, Mapping[str, np.ndarray]]
-    sources: Mapping[str, Source]  # data sets by name; empty where they were not found and the results were
+    sources: Mapping[
+        str, Source | TableSource
+    ]  # data sets by name; empty where they were not found and the results were
     profile: str
 
 
@@ -158,9 +177,11 @@ class Experiment(ABC):
     Options: ClassVar[type] = NoOptions  # dataclass of the config node ``measure``
     uses: ClassVar[frozenset[str]] = frozenset()  # config nodes needed: dataset, model, training, seeds
     optional: ClassVar[frozenset[str]] = frozenset()  # config nodes that can be there too: features
+    data: ClassVar[str] = "images"  # what its data sets are: images, or table
     min_objects: ClassVar[int] = 1  # of a data set, below which there is nothing to measure
     threads: ClassVar[int | None] = None  # of the CPU where ``threads`` is not configured; None: torch's choice
     threads_run_tasks: ClassVar[bool] = False  # one thread an operator, the others for tasks side by side
+    stored_as: ClassVar[str | None] = None  # the family whose points these are, where it measures for another class
     version: ClassVar[int] = 1  # raised when ``measure`` changes its numbers: stored points are then measured again
 
     def __init__(self, config: Config) -> None:
@@ -180,11 +201,10 @@ class Experiment(ABC):
         settings = {"measure": asdict(config.measure)}
         own: dict[str, Any] = {}
         if "dataset" in self.uses:
-            fields = ("name", "train_size", "max_size", "normalisation")
-            settings["dataset"] = {name: getattr(config.dataset, name) for name in fields}
-            settings["dataset"]["name"] = dataset or config.dataset.name
+            settings["dataset"] = dataset_settings(config.dataset, dataset or config.dataset.name)
             own = config.by_dataset.get(settings["dataset"]["name"], {})
             settings["dataset"].update(own.get("dataset", {}))
+            settings["measure"].update(own.get("measure", {}))
         if config.features is not None:
             settings["features"] = asdict(config.features)
         if "model" in self.uses:
@@ -198,7 +218,7 @@ class Experiment(ABC):
             settings["model" if name in settings.get("model", {}) else "measure"][name] = value
         return settings
 
-    def operations(self, point: Point, source: Source) -> float:
+    def operations(self, point: Point, source: Source | TableSource) -> float:
         """Floating-point operations that a located point takes, roughly, where it can be long; 0 where it cannot.
 
         Before anything is measured the runner tells what it expects, and refuses what would take days on a CPU.
@@ -223,4 +243,8 @@ class Experiment(ABC):
 
     def claims(self, results: Results) -> Iterable[Verdict]:
         """Test the thesis's sentences on stored results."""
+        return ()
+
+    def answers(self, results: Results) -> Iterable[str]:
+        """Lines for the terminal: what a user asked, answered from stored results."""
         return ()

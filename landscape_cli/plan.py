@@ -10,6 +10,8 @@ from typing import Any
 from landscape_cli.config import Config
 from landscape_cli.data.locate import Source, check_train_size, data_roots, locate
 from landscape_cli.data.sets import IMAGE_SETS
+from landscape_cli.data.tables import TABLE_SETS, default_drop
+from landscape_cli.data.tabular import TableSource, locate_table
 from landscape_cli.errors import BadInput, DamagedData, ImpossibleModel, LandscapeError, MissingData, MissingExtractor
 from landscape_cli.experiment import Experiment, Point
 from landscape_cli.features.checkpoints import Checkpoint, find_checkpoint
@@ -37,7 +39,7 @@ class Plan:
     store: Store
     located: tuple[Located, ...]
     unlocated: Mapping[int, tuple[Point, LandscapeError]]  # by position; their data is missing, damaged or too small
-    sources: Mapping[str, Source]
+    sources: Mapping[str, Source | TableSource]
     checkpoints: Mapping[str, Checkpoint]  # by checksum
 
     @property
@@ -69,7 +71,7 @@ def make_plan(config: Config, download: bool = False, from_store: bool = False) 
         Where a data set is not there, take the key from the stored results of the same settings, if there are any.
     """
     experiment: Experiment = load_class(config.family)(config)
-    family = type(experiment).__name__
+    family = experiment.stored_as or type(experiment).__name__
     store = Store(Path(config.output_dir).expanduser())
     finder = _Finder(config, download, experiment.min_objects)
     located, unlocated = [], {}
@@ -97,7 +99,7 @@ class _Finder:
         self.min_objects = min_objects
         self.roots = data_roots(config.data.roots)
         self.download = download and config.data.download
-        self.sources: dict[str, Source] = {}
+        self.sources: dict[str, Source | TableSource] = {}
         self.errors: dict[str, LandscapeError] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
         self.found: dict[tuple, Checkpoint] = {}
@@ -107,13 +109,17 @@ class _Finder:
         if "dataset" not in settings:
             return settings
         wanted = settings["dataset"]
-        if wanted["name"] in IMAGE_SETS:
-            self._check_models(settings, IMAGE_SETS[wanted["name"]].shape)
-        source = self.find(wanted["name"])
-        self._check_models(settings, source.shape)
+        if is_table(wanted):
+            source = self.find(wanted["name"], wanted)
+        else:
+            if wanted["name"] in IMAGE_SETS:
+                self._check_models(settings, IMAGE_SETS[wanted["name"]].shape)
+            source = self.find(wanted["name"])
+            self._check_models(settings, source.shape)
         dataset = identity(wanted, source)
         if dataset["objects"] < self.min_objects:
-            few = f"{dataset['objects']} of {source.train_objects} train objects of {source.title}"
+            objects = "objects" if is_table(wanted) else "train objects"
+            few = f"{dataset['objects']} of {source.train_objects} {objects} of {source.title}"
             raise BadInput(f"dataset.train_size: {few}; allowed: {self.min_objects} or more")
         settings = {**settings, "dataset": dataset}
         if "features" in settings:
@@ -176,12 +182,13 @@ class _Finder:
         asked = {"name": name, "train_size": None, "max_size": wanted["train_size"], "normalisation": normalisation}
         return identity(asked, other)
 
-    def find(self, name: str) -> Source:
+    def find(self, name: str, table: Mapping[str, Any] | None = None) -> Source | TableSource:
+        """Find a set of images, or what is wanted of a table."""
         if name in self.errors:
             raise self.errors[name]
         if name not in self.sources:
             try:
-                self.sources[name] = self._locate(name)
+                self.sources[name] = self._locate_table(table) if table else self._locate(name)
             except LandscapeError as error:
                 self.errors[name] = error
                 raise
@@ -203,9 +210,33 @@ class _Finder:
                 reason = str(failed).partition(";")[0]
                 raise MissingData(f"{missing} ({reason})") from failed
 
+    def _locate_table(self, wanted: Mapping[str, Any]) -> TableSource:
+        try:
+            return locate_table(wanted, self.roots)
+        except DamagedData:
+            raise
+        except MissingData as missing:
+            if not self.download or wanted["path"] is not None or not TABLE_SETS[wanted["name"]].files:
+                raise
+            from landscape_cli.data.fetch import writable_root
+            from landscape_cli.data.fetch_tables import fetch_table
 
-def identity(wanted: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """Say which objects a point uses: name, number and checksum of the data set.
+            root = writable_root(self.roots)
+            try:
+                fetch_table(wanted["name"], root)
+            except MissingData as failed:
+                reason = str(failed).partition(";")[0]
+                raise MissingData(f"{missing} ({reason})") from failed
+            return locate_table(wanted, [root])
+
+
+def is_table(dataset: Mapping[str, Any]) -> bool:
+    """Whether the settings of a data set, as wanted or as stored, are a table's."""
+    return "target" in dataset
+
+
+def identity(wanted: Mapping[str, Any], source: Source | TableSource) -> dict[str, Any]:
+    """Say which objects a point uses: name, number and checksum of the data set; what is used of a table.
 
     Raises
     ------
@@ -220,6 +251,8 @@ def identity(wanted: Mapping[str, Any], source: Source) -> dict[str, Any]:
     else:
         size = min(source.train_objects, cap or source.train_objects)
     known = {"normalisation": wanted["normalisation"]} if "normalisation" in wanted else {}
+    if isinstance(source, TableSource):  # as found, so that asking for the default makes no difference
+        known = {"target": source.target, "drop": list(source.drop), "encoding": source.encoding, "task": source.task}
     return {"name": wanted["name"], "objects": size, "checksum": source.checksum, **known}
 
 
@@ -233,6 +266,8 @@ def _stored_key(store: Store, family: str, version: int, wanted: dict[str, Any])
         settings = document["settings"]
         stored = settings.get("dataset", {})
         same = all(stored.get(name) == dataset.get(name) for name in ("name", "normalisation"))
+        same = same and (is_table(dataset) == is_table(stored))
+        same = same and (not is_table(dataset) or _same_table(stored, dataset))
         same = same and (not sizes or stored["objects"] == min(sizes))
         same = same and _same_extractor(settings.get("features"), wanted.get("features"))
         if same and {k: v for k, v in settings.items() if k not in ("dataset", "features")} == rest:
@@ -240,6 +275,26 @@ def _stored_key(store: Store, family: str, version: int, wanted: dict[str, Any])
             if key == document["key"]:
                 found.append((key, settings))
     return found[0] if len(found) == 1 else None
+
+
+def _same_table(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether what is stored can be what is wanted of a table, whatever its values."""
+    published = TABLE_SETS.get(wanted["name"])
+    if published is None:  # without the file there is no telling whether it is the same
+        return False
+    target = wanted["target"] or published.target
+    # Where no text is used the encoding makes no difference and is stored as none.
+    encoding = wanted["encoding"] or published.encoding
+    tasks = (wanted["task"],) if wanted["task"] != "auto" else (published.task,)
+    if wanted["task"] == "auto" and target != published.target:
+        tasks = ("regression", "classification")
+    drop = wanted["drop"] if wanted["drop"] is not None else default_drop(published, target)
+    return (
+        stored["target"] == target
+        and sorted(stored["drop"]) == sorted(set(drop))
+        and stored["encoding"] in (None, encoding)
+        and stored["task"] in tasks
+    )
 
 
 def _same_extractor(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None) -> bool:

@@ -70,6 +70,9 @@ def run(config: Config, overrides: Sequence[str] = ()) -> int:
             )
             return INTERRUPTED
         stored = _read_stored(plan, plan.located, stored)
+    refused = {str(failure.error) for failure in failures if isinstance(failure.error, BadInput)}
+    if not stored and len(refused) == 1 and all(isinstance(failure.error, BadInput) for failure in failures):
+        raise failures[0].error  # found only when the data was read, but the same for all: one line
     whole = len(stored) == len(plan.located)
     if config.shard.count == 1 or whole:
         failures += [Failure(f"drawing {name}", error, log) for name, error, log in draw(plan, stored, overrides)]
@@ -165,13 +168,19 @@ def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
     threads = config.threads or plan.experiment.threads or _initial_threads()
     _use_threads(threads, plan.experiment.threads_run_tasks)
     folder = _run_folder(config)
-    images: dict[str, object] = {}
+    cached: dict[str, object] = {}
     failures = []
     with tqdm(todo, desc=config.name, unit="point", disable=None, dynamic_ncols=True) as bar:
         for item in bar:
             bar.set_postfix_str(item.point.label)
             source = plan.sources.get(item.point.settings.get("dataset", {}).get("name"))
-            context = Context(device, source, lambda item=item: _images(plan, item, device, images), _inner_bar)
+            context = Context(
+                device,
+                source,
+                lambda item=item: _images(plan, item, device, cached),
+                _inner_bar,
+                lambda item=item: _table(plan, item, cached),
+            )
             began, at = provenance.now(), time.perf_counter()
             try:
                 measurement = plan.experiment.measure(item.point, context)
@@ -196,8 +205,9 @@ def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
             except Exception as error:  # any failure of one point must leave the others alone
                 if config.debug:
                     raise
-                log = folder / f"failed_{item.key[:12]}.log"
-                log.write_text(f"{item.point.label}\n{item.point.settings_json}\n\n{traceback.format_exc()}")
+                log = None if isinstance(error, BadInput) else folder / f"failed_{item.key[:12]}.log"
+                if log:
+                    log.write_text(f"{item.point.label}\n{item.point.settings_json}\n\n{traceback.format_exc()}")
                 failures.append(Failure(item.point.label, error, log))
     return failures
 
@@ -257,6 +267,17 @@ def _images(plan: Plan, item: Located, device: object, cache: dict[str, object])
                 _use_threads(plan.config.threads or own or _initial_threads(), plan.experiment.threads_run_tasks)
         else:
             cache[key] = load(wanted)
+    return cache[key]
+
+
+def _table(plan: Plan, item: Located, cache: dict[str, object]) -> object:
+    from landscape_cli.data.tabular import load_table
+
+    wanted = item.point.settings["dataset"]
+    key = json.dumps([wanted, None], sort_keys=True)
+    if key not in cache:
+        cache.clear()  # one data set at a time
+        cache[key] = load_table(plan.sources[wanted["name"]], wanted["objects"])
     return cache[key]
 
 

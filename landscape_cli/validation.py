@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from landscape_cli.config import (
+    DATASETS,
     FEATURES,
     MODELS,
     Config,
     DataConfig,
-    DatasetConfig,
     PlotConfig,
     ProfileConfig,
     ShardConfig,
@@ -29,10 +29,17 @@ from landscape_cli.config import (
 )
 from landscape_cli.config_path import config_folder
 from landscape_cli.data.sets import IMAGE_SETS
+from landscape_cli.data.tables import TABLE_SETS
+from landscape_cli.dataset_node import check_grid, check_kind, check_table, stand_in
 from landscape_cli.errors import BadInput
 from landscape_cli.experiment import Experiment
 
-_NESTED = {c.__name__: c for c in (DatasetConfig, TrainingConfig, ProfileConfig, DataConfig, PlotConfig, ShardConfig)}
+_MEASURE_CAPS = (
+    *("resamples", "sizes", "copies", "hessian_objects", "hessian_samples"),
+    *("networks", "ascent_steps", "train_steps"),
+)
+_OF_A_TABLE = ("target", "drop", "encoding", "task")
+_NESTED = {c.__name__: c for c in (TrainingConfig, ProfileConfig, DataConfig, PlotConfig, ShardConfig)}
 
 
 def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
@@ -55,9 +62,9 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     except OmegaConfBaseException as error:
         raise BadInput(f"{error.full_key or 'configuration'}: {_first_line(error)}") from error
     model, measure = container.pop("model", None), container.pop("measure", None) or {}
-    features = container.pop("features", None)
+    features, dataset = container.pop("features", None), container.pop("dataset", None)
     config: Config = _merge(Config, container, "")
-    if config.dataset and config.dataset.in_place_of:
+    if isinstance(dataset, Mapping) and dataset.get("in_place_of"):
         raise BadInput("dataset.in_place_of: only profile=embedded sets it")
     if isinstance(features, Mapping) and features.get("in_place_of"):
         raise BadInput("features.in_place_of: only profile=embedded sets it")
@@ -66,7 +73,11 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         raise BadInput(
             f"family: {config.family!r} is not an experiment; allowed: a subclass of {Experiment.__module__}.Experiment"
         )
-    _check_nodes(config, {"model": model, "features": features}, family)
+    _check_nodes(config, {"dataset": dataset, "model": model, "features": features}, family)
+    if dataset is not None:
+        check_kind(dataset, family.data, config.name)
+        named = {"kind": "images", **dataset} if isinstance(dataset, Mapping) else {"kind": "images"}
+        config.dataset = _merge(_schema("dataset", DATASETS, named), dataset, "dataset")
     if model is not None:
         config.model = _merge(_schema("model", MODELS, model), model, "model")
     if features is not None:
@@ -79,6 +90,9 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     if "dataset" in config.grid and given & {"dataset", "dataset.name"} and "grid.dataset" not in given:
         config.grid["dataset"] = [config.dataset.name]
     _check_grid(config)
+    if config.dataset:
+        check_grid(config.grid, config.dataset, config.name)
+        check_table(config.grid, config.dataset)
     _check_by_dataset(config, given)
     _apply_profile(config, given)
     _check_limits(config, "")
@@ -187,7 +201,7 @@ def _schema(node: str, kinds: Mapping[str, type], values: Mapping[str, Any]) -> 
 
 
 def _check_nodes(config: Config, kinds: Mapping[str, Any], family: type) -> None:
-    for name, node in {"dataset": config.dataset, "training": config.training, **kinds}.items():
+    for name, node in {"training": config.training, **kinds}.items():
         if node is not None and name not in family.uses | family.optional:
             raise BadInput(f"{name}: the experiment {config.name!r} has none")
         if node is None and name in family.uses:
@@ -263,21 +277,27 @@ def _check_by_dataset(config: Config, given: set[str]) -> None:
     """Check what differs for one data set, and let what was given on the command line hold for all."""
     for name, nodes in config.by_dataset.items():
         prefix = f"by_dataset.{name}"
-        known = [*IMAGE_SETS, config.dataset.name if config.dataset else "", *config.grid.get("dataset", [])]
+        known = [
+            *IMAGE_SETS,
+            *TABLE_SETS,
+            config.dataset.name if config.dataset else "",
+            *config.grid.get("dataset", []),
+        ]
         if name not in known:
             raise BadInput(f"{prefix}: no such data set{nearest(name, known)}")
         if not isinstance(nodes, dict) or not all(isinstance(changes, dict) for changes in nodes.values()):
-            raise BadInput(f"{prefix}: {nodes!r}; allowed: keys of dataset and training")
+            raise BadInput(f"{prefix}: {nodes!r}; allowed: keys of dataset, training and measure")
         for node, changes in nodes.items():
-            own = {"dataset": config.dataset, "training": config.training}.get(node)
+            own = {"dataset": config.dataset, "training": config.training, "measure": config.measure}.get(node)
             if own is None:
-                raise BadInput(f"{prefix}.{node}: allowed: dataset, training")
+                raise BadInput(f"{prefix}.{node}: allowed: dataset, training, measure")
             merged = _merge(type(own), {**dataclasses.asdict(own), **changes}, f"{prefix}.{node}")
             _check_limits(merged, f"{prefix}.{node}")
             nodes[node] = {key: getattr(merged, key) for key in changes if f"{node}.{key}" not in given}
-            fixed = sorted(changes.keys() - {"train_size", "normalisation"}) if node == "dataset" else []
+            free = [key for key in ("train_size", "normalisation", *_OF_A_TABLE) if hasattr(own, key)]
+            fixed = sorted(changes.keys() - free) if node == "dataset" else []
             if fixed:
-                raise BadInput(f"{prefix}.dataset.{fixed[0]}: allowed here: train_size, normalisation")
+                raise BadInput(f"{prefix}.dataset.{fixed[0]}: allowed here: {', '.join(free)}")
 
 
 def _own_caps(config: Config, given: set[str]) -> None:
@@ -323,8 +343,19 @@ def _apply_profile(config: Config, given: set[str]) -> None:
         config.grid["channels"] = narrow or [profile.channels]
     cap(config.measure, "permutations", profile.permutations, "measure.permutations")
     cap(config.measure, "smoothing", profile.smoothing, "measure.smoothing")
-    for name in ("resamples", "hessian_objects", "hessian_samples", "networks", "ascent_steps", "train_steps"):
+    for name in _MEASURE_CAPS:
         cap(config.measure, name, getattr(profile, name), f"measure.{name}")
+    cap(config.measure, "copy_resamples", profile.resamples, "measure.copy_resamples")
+    for name, nodes in config.by_dataset.items():
+        own = nodes.get("measure", {})
+        for option, limit in {
+            **{n: getattr(profile, n) for n in _MEASURE_CAPS},
+            "copy_resamples": profile.resamples,
+        }.items():
+            if own.get(option) is not None and limit is not None and f"by_dataset.{name}.measure.{option}" not in given:
+                own[option] = min(own[option], limit)
+    if profile.sizes and getattr(config.measure, "sizes", 0) is None and "measure.sizes" not in given:
+        config.measure.sizes = profile.sizes  # null: all of them
     cap(config, "seeds", profile.seeds, "seeds")
     for axis, values in config.grid.items():
         if profile.grid_points and f"grid.{axis}" not in given and axis != "dataset":
@@ -332,16 +363,12 @@ def _apply_profile(config: Config, given: set[str]) -> None:
     if config.dataset:
         if profile.objects and not given & {"dataset.train_size", "dataset.max_size"}:
             config.dataset.max_size = min(profile.objects, config.dataset.max_size or profile.objects)
-        if profile.embedded and not given & {"dataset", "dataset.name", "grid.dataset"}:
-            stand_in, names = config.dataset.embedded, config.grid.get("dataset", [config.dataset.name])
-            config.dataset.in_place_of = [name for name in names if name != stand_in]
-            config.dataset.name = stand_in
-            if "dataset" in config.grid:
-                config.grid["dataset"] = [stand_in]
-        stand_in = getattr(config.features, "embedded", None)
+        if profile.embedded and not given & {"dataset", "dataset.name", "dataset.path", "grid.dataset"}:
+            stand_in(config.dataset, config.grid, given)
+        instead = getattr(config.features, "embedded", None)
         chosen = any(key.split(".")[0] == "features" for key in given)
-        if profile.embedded and stand_in and not chosen:
-            config.features = FEATURES[stand_in](in_place_of=config.features.kind)
+        if profile.embedded and instead and not chosen:
+            config.features = FEATURES[instead](in_place_of=config.features.kind)
 
 
 def thin(values: Sequence[Any], count: int) -> list[Any]:

@@ -30,7 +30,12 @@ UNKNOWN_NAMES = [
     ("experiment=", "experiment=", "quickstart"),
     ("experiment=nosuch", "experiment=nosuch", "quickstart"),
     ("profile=smok", "did you mean 'smoke'", "embedded, paper, quick, smoke"),
-    ("dataset=minst", "did you mean 'mnist'", "cifar10, cifar100, digits, digits_32, fashion_mnist, mnist"),
+    (
+        "dataset=minst",
+        "did you mean 'mnist'",
+        "abalone, auto_mpg",
+        "digits_32, energy, facebook, fashion_mnist, forest_fires",
+    ),
     ("dataset=", "dataset=", "digits"),
     ("model=mpl", "did you mean 'mlp'", "valid: conv1d, conv2d, mlp"),
     ("training=sgd", "training=sgd", "valid: adam"),

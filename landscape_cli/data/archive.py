@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from landscape_cli.data.sets import IMAGE_SETS, ImageSet
+from landscape_cli.data.tables import TABLE_SETS
 from landscape_cli.errors import DamagedData
 
 _PARTS = ("x_train", "y_train", "x_test", "y_test")
@@ -35,7 +36,7 @@ class ArchiveContents:
 
 def damaged(name: str, path: Path, problem: str) -> DamagedData:
     """Return the one-line error for a file of the data set ``name`` that is there but cannot be used."""
-    remedy = f"run `landscape data fetch {name}`" if name in IMAGE_SETS else "write it again"
+    remedy = f"run `landscape data fetch {name}`" if name in IMAGE_SETS or name in TABLE_SETS else "write it again"
     return DamagedData(f"data set '{name}': {path} is damaged: {problem}; delete it and {remedy}")
 
 

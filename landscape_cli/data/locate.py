@@ -160,9 +160,10 @@ def check_size(source: Source, key: str, size: int | None, available: int, minim
     if minimum <= size <= available:
         return size
     part = "" if source.whole else ", a part of the published set"
-    split = key.rpartition(".")[2].removesuffix("_size")
+    # A table is not split; its objects are its complete rows.
+    objects = f"{key.rpartition('.')[2].removesuffix('_size')} objects" if hasattr(source, "shape") else "complete rows"
     raise BadInput(
-        f"{key}={size} is not possible: data set '{source.name}' has {available} {split} objects in "
+        f"{key}={size} is not possible: data set '{source.name}' has {available} {objects} in "
         f"{source.place}{part}; give {minimum}..{available}, as in {key}={available}, or {key}=null for all"
     )
 
