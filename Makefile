@@ -46,10 +46,11 @@ format: $(STAMP) ## format, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## each stage of the main job beside the textbook way, convolutions and curvature beside others
+bench: $(STAMP) ## each stage of the main job beside the textbook way, convolutions, curvature and sample sizes beside others
 	$(BIN)/python -m tests.benchmarks.main_job
 	$(BIN)/python -m tests.benchmarks.convolutions $(ARGS)
 	$(BIN)/python -m tests.benchmarks.curvature
+	$(BIN)/python -m tests.benchmarks.sample_size
 
 clean: ## remove .venv and caches; results in outputs/ stay
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache

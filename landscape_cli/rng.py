@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 
 
@@ -21,5 +22,14 @@ def generator(seed: int, purpose: str, point: str = "") -> torch.Generator:
     point
         The grid point's label; different points are independent.
     """
+    return torch.Generator().manual_seed(_number(seed, purpose, point))
+
+
+def numpy_generator(seed: int, purpose: str, point: str = "") -> np.random.Generator:
+    """The same for numpy."""
+    return np.random.default_rng(_number(seed, purpose, point))
+
+
+def _number(seed: int, purpose: str, point: str) -> int:
     digest = hashlib.blake2b(f"{seed}|{purpose}|{point}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    return int.from_bytes(digest, "big") >> 1

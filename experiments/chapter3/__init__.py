@@ -1,0 +1,1 @@
+"""Sufficient sample size (thesis, chapter 3)."""
