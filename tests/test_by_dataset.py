@@ -130,9 +130,12 @@ class TestMerging:
             ("by_dataset.mnist.dataset.size=3", "unknown key 'by_dataset.mnist.dataset.size'"),
             ("by_dataset.mnist.model.channels=3", "by_dataset.mnist.model: allowed: dataset, training"),
             ("by_dataset.mnist.sede.x=3", "by_dataset.mnist.sede: allowed: dataset, training"),
-            ("by_dataset.mnist.seeds=3", "by_dataset.mnist: {'seeds': 3}; allowed: keys of dataset and training"),
-            ("by_dataset.mnist=3", "by_dataset.mnist: 3; allowed: keys of dataset and training"),
-            ("by_dataset.cifar10.training=null", "allowed: keys of dataset and training"),
+            (
+                "by_dataset.mnist.seeds=3",
+                "by_dataset.mnist: {'seeds': 3}; allowed: keys of dataset, training and measure",
+            ),
+            ("by_dataset.mnist=3", "by_dataset.mnist: 3; allowed: keys of dataset, training and measure"),
+            ("by_dataset.cifar10.training=null", "allowed: keys of dataset, training and measure"),
             ("by_dataset=3", "by_dataset: 3"),
             ("by_dataset.cifar10.training.epochs=-1", "by_dataset.cifar10.training.epochs: -1; allowed: 0 or more"),
             ("by_dataset.cifar10.training.epochs=many", "by_dataset.cifar10.training.epochs: "),
@@ -236,3 +239,21 @@ class TestImpossible:
     )
     def test_is_refused_though_the_data_is_not_there(self, landscape, experiment, words, texts):
         landscape("run", f"experiment={experiment}", *words, "data.download=false").assert_refused(2, *texts)
+
+
+def test_profiles_cap_what_is_said_of_the_measure_too():
+    paper, quick = (load(["experiment=sample_size_methods", f"profile={name}"]) for name in ("paper", "quick"))
+    assert [c.by_dataset["nba"]["measure"]["copies"] for c in (paper, quick)] == [20, 12]
+    given = load(["experiment=sample_size_methods", "profile=quick", "by_dataset.nba.measure.copies=15"])
+    assert given.by_dataset["nba"]["measure"]["copies"] == 15
+
+
+@pytest.mark.parametrize("profile", ["paper", "quick"])
+def test_a_table_over_data_sets_has_the_points_of_the_single_ones(profile):
+    def points(name):
+        config = load([f"experiment={name}", f"profile={profile}"])
+        return {point.settings_json for point in load_class(config.family)(config).points()}
+
+    sets = ("boston", "diabetes", "forest_fires", "servo", "nba")
+    assert points("sample_size_methods") == set().union(*(points(f"sample_size_methods_{name}") for name in sets))
+    assert points("posterior_table") < points("sample_size_methods")

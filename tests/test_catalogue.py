@@ -18,7 +18,15 @@ BEYOND = {  # shipped, and in no chapter
     "landscape_measure_vit_mnist",
     *(f"hessian_spectrum_{net}_mnist" for net in ("fc", "conv", "vit")),
     *(f"bounds_{what}" for what in ("fc", "conv", "pooling", "attention", "transformer", "trend")),
-    *("radius_fc_mnist", "radius_fc_cifar10", "radius_conv_mnist", "sample_size_theorems", "theorems"),
+    *(
+        "radius_fc_mnist",
+        "radius_fc_cifar10",
+        "radius_conv_mnist",
+        "sample_size_theorems",
+        "theorems",
+        "sample_size",
+        "likelihood_fc_mnist",
+    ),
 }
 
 

@@ -41,7 +41,7 @@ def complete(landscape, monkeypatch):
         ("landscape ru", ["run"]),
         ("landscape data ", ["list", "fetch", "verify", "where"]),
         ("landscape data ver", ["verify"]),
-        ("landscape show sch", ["schematic_loss_change"]),
+        ("landscape show sch", ["schematic_loss_change", "schematic_posterior_shift"]),
         ("landscape figures quick", ["quickstart"]),
         ("landscape list ", []),
         ("landscape run experi", ["experiment="]),
