@@ -122,9 +122,7 @@ class Results:
     missing: tuple[Point, ...]
     frames: Mapping[str, pd.DataFrame]  # with one column a coordinate, before the frame's own
     arrays: Mapping[Point, Mapping[str, np.ndarray]]
-    sources: Mapping[
-        str, Source | TableSource
-    ]  # data sets by name; empty where they were not found and the results were
+    sources: Mapping[str, Source | TableSource]  # by name; empty where they were not found and the results were
     profile: str
 
 

@@ -59,6 +59,12 @@ def test_theorems_example_runs_when_pasted():
     assert len(names["chain"].layers) == 2
 
 
+def test_sample_size_example_runs_when_pasted():
+    names = {}
+    exec(_block("python", "samplesize"), names)
+    assert 20 < names["sufficient"](names["curve"]).size < 150
+
+
 def test_example_is_short():
     assert sum(bool(line.strip()) for line in _block("python", "class LossShare").splitlines()) <= 30
     assert len(_block("yaml").splitlines()) <= 11
