@@ -189,7 +189,7 @@ def least_squares(
     if rounding is None:
         rounding = np.full(len(gram), EPSILON)
     diagonal = np.diagonal(gram, axis1=1, axis2=2)
-    rounding = np.where((diagonal > 0).all(axis=1), rounding, np.inf)
+    rounding = np.where((diagonal > 0).all(axis=1), np.minimum(rounding, 1.0), 1.0)
     if few:
         return _least_norm(gram, against, rounding)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -98,7 +98,7 @@ def shifts(
     if WALD in names:
         variance = (null.noise[:, None, None] * np.linalg.inv(fits.information))[:, u][:, :, u]
         distance = np.full((len(weights), int(u.sum()), 1), shift)
-        found[WALD] = np.sum(distance * np.linalg.solve(variance, distance), axis=(1, 2)) / count
+        found[WALD] = np.sum(distance * _solve(variance, distance), axis=(1, 2)) / count
         if not design.linear:
             null_variance = np.linalg.inv(null.null_gram + ridge * np.eye(design.features))
             level = _actual_level(variance, null_variance[:, u][:, :, u], alpha)
@@ -122,7 +122,7 @@ def _restricted(design: Design, weights: np.ndarray, fits: Fits, ridge: float, s
     restricted = fits.coefficients.copy()
     restricted[:, u] += shift
     # Exact for a regression but for the ridge; where Newton's method starts for two classes.
-    moved = np.linalg.solve(fits.information[:, v][:, :, v], fits.gram[:, v][:, :, u].sum(axis=2)[:, :, None])
+    moved = _solve(fits.information[:, v][:, :, v], fits.gram[:, v][:, :, u].sum(axis=2)[:, :, None])
     restricted[:, v] -= shift * moved[:, :, 0]
     if design.linear:
         noise = fits.squares / np.maximum(fits.count - design.features, 1)
@@ -162,13 +162,23 @@ def _lagrange(null: _Null, u: np.ndarray) -> np.ndarray:
     """ξᵀ Σ⁻¹ ξ with Z* = x_u - A' x_v, whose weighted sums are those of x, transformed: (K,)."""
     v, k = ~u, int(u.sum())
     own = null.null_gram[:, v][:, :, v] + _HELD * np.eye(int(v.sum()))
-    away = np.linalg.solve(own, null.null_gram[:, v][:, :, u])
+    away = _solve(own, null.null_gram[:, v][:, :, u])
     transform = np.zeros((len(own), k, len(u)))
     transform[:, :, u] = np.eye(k)
     transform[:, :, v] = -np.swapaxes(away, 1, 2)
     xi = transform @ null.score[:, :, None]
     spread = transform @ null.truth_gram @ np.swapaxes(transform, 1, 2)
-    return np.sum(xi * np.linalg.solve(spread, xi), axis=(1, 2))
+    return np.sum(xi * _solve(spread, xi), axis=(1, 2))
+
+
+def _solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve K systems; where copies of too few objects leave one singular, with as good as nothing added."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        size = matrix.shape[-1]
+        added = _HELD * (1 + np.trace(matrix, axis1=1, axis2=2) / size)
+        return np.linalg.solve(matrix + added[:, None, None] * np.eye(size), right)
 
 
 def _actual_level(variance: np.ndarray, null_variance: np.ndarray, alpha: float) -> np.ndarray:

@@ -321,3 +321,10 @@ def describe(figure) -> None:
     for line in ax.lines:  # a dot is no m* that was not reached
         if line.get_marker() in ("o", "s", "D") and len(line.get_xdata()):
             assert f"{line.get_xdata()[0]:.0f}" in {cell.removeprefix("≤ ") for cell in cells}
+
+
+def test_copies_of_a_few_objects_leave_nothing_singular(landscape, write):
+    write("few.csv", x=[0.1, 2.3, 1.2, 4.1, 3.3], y=[1.0, 2.5, 1.1, 3.9, 3.6])
+    finished = landscape("run", *own("few.csv"), "measure.copies=40", "measure.copy_resamples=20", "seeds=1")
+    assert (finished.code, finished.err) == (0, "")
+    assert "of 5; enough: " in finished.out
