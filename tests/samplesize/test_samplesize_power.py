@@ -6,7 +6,7 @@ from scipy.stats import chi2, ncx2
 from statsmodels.stats.power import GofChisquarePower
 
 from landscape_cli.samplesize import power
-from landscape_cli.samplesize.design import CLASSIFICATION, REGRESSION
+from landscape_cli.samplesize.design import CLASSIFICATION, REGRESSION, standardised
 from landscape_cli.samplesize.fits import fit
 from landscape_cli.samplesize.methods import sizes_of_tests
 from landscape_cli.samplesize.power import noncentrality, published_noncentrality, published_sizes, shifts
@@ -236,3 +236,12 @@ def test_published_sizes_of_a_regression_promise_too_much(drawn, test):
     design = drawn(REGRESSION, 600, 6, seed=1)
     size = published_sizes(design, 0.01, 0.12, ALPHA, BETA)[LIKELIHOOD_RATIO]
     assert rejected(design, test, size, 0.12) < 1 - BETA - 0.03
+
+
+def test_copies_of_one_object_say_nothing_of_a_shift():
+    design = standardised(
+        np.array([[2.0], [1.0], [0.0], [0.0], [2.0]]), np.array([5.6, 5.9, 5.1, 3.3, 4.6]), "regression"
+    )
+    weights = 4 * np.eye(5)  # its features tell nothing of the two parameters: every matrix is singular
+    seen = shifts(design, weights, fit(design, weights, 0.01), 0.01, 0.2, 0.05).per_object
+    assert all(np.isfinite(values).all() for values in seen.values())
