@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -219,6 +220,8 @@ def summary(verdict: Verdict) -> str:
     """Return a verdict in one line."""
     published = f", published {verdict.published:.3g}" if verdict.published is not None else ""
     interval = f"{verdict.effect:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]{published}"
+    if math.isnan(verdict.effect):
+        interval = "no value"
     note = f" ({verdict.note})" if verdict.note else ""
     return f"{verdict.verdict}: {verdict.claim} - {verdict.statistic}: {interval}{note}"
 

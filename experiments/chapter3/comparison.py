@@ -14,7 +14,7 @@ from landscape_cli.experiment import NOT_REPRODUCED, REPRODUCED, Figure, Results
 from landscape_cli.samplesize.rules import AS_DEFINED, COMPARED, METHODS
 
 LAW = (
-    "KL(k) falls like 1/k, so that it is within 5 % of its value at m from k = m/1.05 on, whatever the data; S is near "
+    "KL(k) falls like 1/k, so that it is within 5 % of its value at m from k = m/1.05 on, on any noisy data; S is near "
     "one from the first size on. As published: one next object a sample, whose noise moves KL's m* to the grid's end."
 )
 
@@ -74,7 +74,7 @@ class SampleSizeComparison(SampleSizeMethods):
                 effect=share,
                 low=share,
                 high=share,
-                note="a share of its last value: KL falls like 1/k, so that its m* is m/1.05 whatever the data"
+                note="a share of its last value: KL falls like 1/k, so that its m* is m/1.05 on any noisy data"
                 if method.startswith("KL")
                 else "S is near one from the start",
             )

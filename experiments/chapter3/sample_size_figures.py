@@ -160,7 +160,7 @@ def comparison(results: Results, name: str) -> Figure:
     note = (
         f"Medians over {copies['copy'].nunique()} bootstrap copies of the table. Triangles on the dotted diagonal: "
         "more than all that is available. KL falls like 1/k, so that it is within 5 % of its last value from m/1.05, "
-        "whatever the data."
+        "on any noisy data."
     )
     return Figure(name, drawing, f"Sufficient sample size against the available size, {title(results, dataset)}.", note)
 

@@ -8,7 +8,8 @@ from test_sample_size_tables import BOTH, FIVE, SIZES, cells, results
 
 from experiments.chapter3 import sample_size_tables
 from experiments.chapter3.sample_size_claims import rows, sentences
-from landscape_cli.experiment import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from landscape_cli.draw import summary
+from landscape_cli.experiment import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Verdict
 from landscape_cli.samplesize.rules import CLASSICAL, METHODS
 
 TESTS = ("lagrange", "likelihood_ratio", "wald")
@@ -275,3 +276,8 @@ def test_rows_are_judged_by_what_was_published_only():
 
 def test_tables_that_the_thesis_does_not_have_give_no_rows():
     assert list(rows(results({"wine": 178, "breast_cancer": 569}))) == []
+
+
+def test_a_verdict_without_a_value_says_so_instead_of_nan():
+    nothing = Verdict("a claim", "", "a statistic", INCONCLUSIVE, np.nan, np.nan, np.nan, note="not reached")
+    assert summary(nothing) == "inconclusive: a claim - a statistic: no value (not reached)"
