@@ -89,25 +89,45 @@ class Likelihood(Grid):
         return Measurement(with_units(frames, units))
 
     def figures(self, results: Results) -> Iterator[Figure]:
-        """Figs 3.4 to 3.6 of one data set, Fig 3.7 of several."""
-        several = "dataset" in self.config.grid
-        if self.config.thesis == "figure 3.7":
-            yield thresholds(results, f"fig_3_7_{self.config.name}")
-        elif not several:
-            number = self.config.thesis.removeprefix("figure ").replace(".", "_")
-            yield functions(results, f"fig_{number}_{self.config.name}")
+        """Fig 3.4, 3.5 or 3.6."""
+        number = self.config.thesis.removeprefix("figure ").replace(".", "_")
+        yield functions(results, f"fig_{number}_{self.config.name}")
 
     def tables(self, results: Results) -> Iterator[Table]:
-        """Sizes at which the functions are half their first value; Table 3.4 over the UCI data sets."""
-        name = "table_3_4_likelihood_uci" if self.config.thesis == "table 3.4" else self.config.name
-        yield likelihood_tables.halving(results, name)
+        """Sizes at which the functions are half their first value."""
+        yield likelihood_tables.halving(results, self.config.name)
 
     def claims(self, results: Results) -> Iterator[Verdict]:
-        """The functions tend to zero; the rows of Table 3.4."""
-        if self.config.thesis == "table 3.4":
-            yield from likelihood_claims.rows(results)
-        else:
-            yield from likelihood_claims.sentences(results)
+        """The functions tend to zero."""
+        yield from likelihood_claims.sentences(results)
+
+
+class LikelihoodThresholds(Likelihood):
+    """Fig 3.7: the sufficient size of several data sets against the threshold."""
+
+    stored_as = "Likelihood"
+
+    def figures(self, results: Results) -> Iterator[Figure]:
+        """One picture of all."""
+        yield thresholds(results, f"fig_3_7_{self.config.name}")
+
+
+class LikelihoodTable(Likelihood):
+    """Table 3.4: the sizes that halve D and M on many data sets."""
+
+    stored_as = "Likelihood"
+
+    def figures(self, results: Results) -> Iterator[Figure]:
+        """None: it is a table."""
+        return iter(())
+
+    def tables(self, results: Results) -> Iterator[Table]:
+        """Table 3.4."""
+        yield likelihood_tables.halving(results, f"table_3_4_{self.config.name}")
+
+    def claims(self, results: Results) -> Iterator[Verdict]:
+        """The columns of the table."""
+        yield from likelihood_claims.rows(results)
 
 
 def _design(data: Any, features: str) -> Design:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.chapter3.likelihood_tables import FUNCTIONS, ROWS, function, half, own, published_cells, title
+from experiments.chapter3.likelihood_tables import FUNCTIONS, ROWS, function, half, published_cells
+from experiments.chapter3.sample_size_tables import own, title
 from landscape_cli.experiment import NOT_REPRODUCED, REPRODUCED, Results, Verdict
 from landscape_cli.samplesize.rules import AS_DEFINED, AS_PUBLISHED
 from landscape_cli.statistics import log_log_slope, mean_interval, sign_verdict
@@ -15,14 +16,14 @@ from landscape_cli.statistics import log_log_slope, mean_interval, sign_verdict
 def sentences(results: Results) -> Iterator[Verdict]:
     """D(k) and M(k) tend to zero: they fall as a power of k over the upper half of the sizes."""
     for dataset in results.frames["table"]["dataset"].unique():
-        curves = own(results, dataset, AS_DEFINED)
+        curves = own(results.frames["curves"], dataset, AS_DEFINED)
         for symbol in FUNCTIONS if len(curves) else ():
             table = function(curves, symbol)
             late = table.loc[:, table.columns >= np.median(table.columns)]
             slopes = [float(log_log_slope(late.columns.to_numpy(), row)) for row in late.to_numpy() if (row > 0).all()]
             interval = mean_interval(slopes)
             yield Verdict(
-                claim=f"{title(dataset)}: {symbol}(k) tends to zero",
+                claim=f"{title(results, dataset)}: {symbol}(k) tends to zero",
                 source="thesis 3.6.2",
                 statistic="slope of its logarithm against log k over the upper half of the sizes; to be negative",
                 verdict=sign_verdict(interval, -1),
@@ -39,7 +40,7 @@ def rows(results: Results) -> Iterator[Verdict]:
     for symbol in FUNCTIONS:
         agree, apart, there = 0, [], 0
         for dataset in results.frames["table"]["dataset"].unique():
-            curves = own(results, dataset, AS_PUBLISHED)
+            curves = own(results.frames["curves"], dataset, AS_PUBLISHED)
             if dataset not in ROWS or curves.empty:
                 continue
             there += 1
@@ -48,7 +49,7 @@ def rows(results: Results) -> Iterator[Verdict]:
             if _agrees(cell, size, each, float(np.diff(np.sort(curves["k"].unique())).max())):
                 agree += 1
             else:
-                apart.append(f"{title(dataset)} {size or 'not reached'}, thesis {cell}")
+                apart.append(f"{title(results, dataset)} {size or 'not reached'}, thesis {cell}")
         if there:
             yield Verdict(
                 claim=f"Table 3.4, column {symbol}",

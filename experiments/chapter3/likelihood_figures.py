@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from experiments.chapter3.likelihood_tables import FUNCTIONS, function, own, title
+from experiments.chapter3.likelihood_tables import FUNCTIONS, function
+from experiments.chapter3.sample_size_tables import own, title
 from landscape_cli.experiment import Figure, Results
 from landscape_cli.samplesize.rules import AS_DEFINED, AS_PUBLISHED
 
@@ -31,7 +32,7 @@ def functions(results: Results, name: str) -> Figure:
     drawing, axes = new_figure(1, 2, FULL_WIDTH, 3.0)
     for ax, symbol in zip(axes[0], FUNCTIONS, strict=True):
         for variant in (AS_PUBLISHED, AS_DEFINED):
-            curves = own(results, dataset, variant)
+            curves = own(results.frames["curves"], dataset, variant)
             if not curves.empty:
                 _function(ax, curves, symbol, variant)
         ax.set(yscale="log", xlabel="sample size $k$")
@@ -45,16 +46,16 @@ def functions(results: Results, name: str) -> Figure:
         (AS_DEFINED, "as defined: to one object more"),
         (AS_PUBLISHED, "as published: to the next size"),
     ):
-        if not own(results, dataset, variant).empty:
+        if not own(results.frames["curves"], dataset, variant).empty:
             axes[0, 0].plot([], [], color=COLOURS[variant], linestyle=STYLES[variant], label=label)
-    titled_legend(drawing, f"D- and M-sufficiency, {title(dataset)}", axes[0, 0], 2)
+    titled_legend(drawing, f"D- and M-sufficiency, {title(results, dataset)}", axes[0, 0], 2)
     resamples = results.points[0].settings["measure"]["resamples"]
     note = (
         f"{resamples} bootstrap samples a size and seed, {_seeds(results)}. Lines: means over seeds; bands: 95 % of a "
         "value's own Monte-Carlo error. M as published is the change over a whole step of the grid. The first sizes, "
         "where a sample hardly settles the parameters, can lie above the frame."
     )
-    caption = f"Convergence of the functions D(k) and M(k), {title(dataset)}."
+    caption = f"Convergence of the functions D(k) and M(k), {title(results, dataset)}."
     return Figure(name, drawing, caption, note)
 
 
@@ -78,12 +79,17 @@ def thresholds(results: Results, name: str) -> Figure:
     drawing, axes = new_figure(1, 2, FULL_WIDTH, 3.0)
     for ax, symbol in zip(axes[0], FUNCTIONS, strict=True):
         for number, dataset in enumerate(datasets):
-            table = function(own(results, dataset, AS_DEFINED), symbol)
+            table = function(own(results.frames["curves"], dataset, AS_DEFINED), symbol)
             sizes, values = table.columns.to_numpy(), table.mean(axis=0).to_numpy()
             # Non-increasing from the right: the largest value from each size on is the least ε that it is enough for.
             needed = np.maximum.accumulate(values[::-1])[::-1] / values[-1]
             ax.step(
-                needed, sizes, where="post", color=f"C{number}", linestyle=LINE_STYLES[number], label=title(dataset)
+                needed,
+                sizes,
+                where="post",
+                color=f"C{number}",
+                linestyle=LINE_STYLES[number],
+                label=title(results, dataset),
             )
         ax.set(xscale="log", xlabel=rf"threshold $\varepsilon$, in units of the last ${symbol}(k)$", xlim=(0.7, 1e7))
         ax.set_ylabel(f"sufficient size $m^*$ by ${symbol}$")

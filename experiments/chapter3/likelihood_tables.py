@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.chapter3.sample_size_tables import own, title
 from experiments.reference import published_table
-from landscape_cli.data.tables import TABLE_SETS
 from landscape_cli.experiment import Results, Table
-from landscape_cli.samplesize.rules import AS_DEFINED, AS_PUBLISHED
+from landscape_cli.samplesize.rules import AS_DEFINED, AS_PUBLISHED, settled_from
 
 ROWS = {  # of Table 3.4
     "abalone": "Abalone",
@@ -30,30 +30,10 @@ ROWS = {  # of Table 3.4
 FUNCTIONS = {"D": "variance", "M": "change"}
 
 
-def title(name: str) -> str:
-    """A data set as it is called in text."""
-    return TABLE_SETS[name].title if name in TABLE_SETS else name
-
-
-def own(results: Results, dataset: str, variant: str) -> pd.DataFrame:
-    """The curves of one data set under one variant."""
-    curves = results.frames["curves"]
-    return curves[(curves["dataset"] == dataset) & (curves["variant"] == variant)]
-
-
 def function(curves: pd.DataFrame, name: str) -> pd.DataFrame:
     """D(k) or M(k), a row a seed and a column a size; M's last size has none as published."""
     table = curves.pivot(index="seed", columns="k", values=FUNCTIONS[name]).dropna(axis=1)
     return table.abs() if name == "M" else table
-
-
-def sufficient(sizes: np.ndarray, values: np.ndarray, epsilon: float) -> int | None:
-    """The smallest size from which a function is at most ε for all larger ones; None if its last value is above."""
-    holds = values <= epsilon
-    if not holds[-1]:
-        return None
-    above = np.flatnonzero(~holds)
-    return int(sizes[above[-1] + 1]) if len(above) else int(sizes[0])
 
 
 def half(curves: pd.DataFrame, name: str) -> tuple[int | None, list[int | None]]:
@@ -62,8 +42,8 @@ def half(curves: pd.DataFrame, name: str) -> tuple[int | None, list[int | None]]
     # M of the mean is the mean change's size, not the mean of sizes.
     mean = curves.pivot(index="seed", columns="k", values=FUNCTIONS[name]).dropna(axis=1).mean(axis=0).abs()
     sizes = table.columns.to_numpy()
-    each = [sufficient(sizes, row, row[0] / 2) for row in table.to_numpy()]
-    return sufficient(sizes, mean.to_numpy(), mean.iloc[0] / 2), each
+    each = [settled_from(sizes, row <= row[0] / 2) for row in table.to_numpy()]
+    return settled_from(sizes, mean.to_numpy() <= mean.iloc[0] / 2), each
 
 
 def published_cells() -> dict[tuple[str, str], str]:
@@ -77,16 +57,20 @@ def published_cells() -> dict[tuple[str, str], str]:
 
 def halving(results: Results, name: str) -> Table:
     """A row a data set: m* of D and M as defined and as published, beside the thesis's numbers."""
-    cells, rows = published_cells(), []
+    cells, curves, rows = published_cells(), results.frames["curves"], []
     facts = results.frames["table"].drop_duplicates("dataset").set_index("dataset")
     for dataset, fact in facts.iterrows():
-        there = [v for v in (AS_DEFINED, AS_PUBLISHED) if not own(results, dataset, v).empty]
-        sizes = np.sort(own(results, dataset, there[0])["k"].unique())
-        row: dict[str, Any] = {"dataset": title(dataset), "objects": fact["objects"], "columns": fact["columns"]}
+        there = [v for v in (AS_DEFINED, AS_PUBLISHED) if not own(curves, dataset, v).empty]
+        sizes = np.sort(own(curves, dataset, there[0])["k"].unique())
+        row: dict[str, Any] = {
+            "dataset": title(results, dataset),
+            "objects": fact["objects"],
+            "columns": fact["columns"],
+        }
         row["grid_step"] = round(float(np.median(np.diff(sizes))), 1)
         for symbol in FUNCTIONS:
             for variant in there:
-                size, each = half(own(results, dataset, variant), symbol)
+                size, each = half(own(curves, dataset, variant), symbol)
                 reached = [value for value in each if value is not None]
                 text = "not reached" if size is None else str(size)
                 if reached and (min(reached), max(reached)) != (size, size):
@@ -94,7 +78,7 @@ def halving(results: Results, name: str) -> Table:
                 row[f"{symbol}_{variant}"] = text
             row[f"{symbol}_thesis"] = cells.get((dataset, symbol), "–")
         if AS_DEFINED in there:
-            defined = own(results, dataset, AS_DEFINED)
+            defined = own(curves, dataset, AS_DEFINED)
             row["M_error_ratio"] = float((defined["independent_error"] / defined["change_error"]).median())
         row["note"] = "; ".join(_places(dataset, sizes, cells))
         rows.append(row)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from experiments.chapter3.likelihood_tables import sufficient
 from experiments.grid import Grid
 from landscape_cli.config import bounded
 from landscape_cli.experiment import Context, Figure, Measurement, Point, Results, Table, Verdict, with_units
+from landscape_cli.samplesize.rules import settled_from
 from landscape_cli.statistics import Interval, sign_verdict
 
 INK, OTHER, LIMIT = "#0072b2", "#d55e00", "0.35"
@@ -109,8 +109,8 @@ class NetworkLikelihood(Grid):
         sizes = curves["k"].to_numpy()
         rates = curves["rate"].dropna().to_numpy()
         halves = {
-            "D": sufficient(sizes, curves["variance"].to_numpy(), curves["variance"].iloc[0] / 2),
-            "M": sufficient(sizes[: len(rates)], rates, rates[0] / 2),
+            "D": settled_from(sizes, curves["variance"].to_numpy() <= curves["variance"].iloc[0] / 2),
+            "M": settled_from(sizes[: len(rates)], rates <= rates[0] / 2),
         }
         words = ", ".join(f"{name}: {size or 'not reached'}" for name, size in halves.items())
         caption = (

@@ -24,6 +24,7 @@ from landscape_cli.experiment import (
     Verdict,
     with_units,
 )
+from landscape_cli.samplesize.rules import settled_from
 from landscape_cli.statistics import log_log_slope, mean_interval, sign_verdict
 
 if TYPE_CHECKING:
@@ -157,17 +158,13 @@ class Posterior(Grid):
 
 def settled(sizes: np.ndarray, values: np.ndarray, epsilon: float) -> int:
     """The smallest size from which all values are within ε of the last one, relative to it."""
-    near = np.abs(values - values[-1]) <= epsilon * abs(values[-1])
-    away = np.flatnonzero(~near)
-    return int(sizes[away[-1] + 1]) if len(away) else int(sizes[0])
+    return settled_from(sizes, np.abs(values - values[-1]) <= epsilon * abs(values[-1]))
 
 
 def _absolute(values: pd.Series, epsilon: float) -> float:
     """The smallest k from which a function is at most ε (Definitions 14, 15); infinite if there is none."""
-    above = np.flatnonzero(values.to_numpy() > epsilon)
-    if not len(above):
-        return float(values.index[0])
-    return float(values.index[above[-1] + 1]) if above[-1] + 1 < len(values) else np.inf
+    size = settled_from(values.index.to_numpy(), values.to_numpy() <= epsilon)
+    return np.inf if size is None else float(size)
 
 
 def _slope_verdict(claim: str, statistic: str, slopes: list[float], less: float) -> Verdict:

@@ -81,18 +81,25 @@ def loss_curve(
         change = np.append(np.diff(own.mean(axis=0)), np.nan)
         variances = own.var(axis=0, ddof=1)
         spread = np.append(np.sqrt(variances[1:] + variances[:-1]), np.nan)
-    variance = own.var(axis=0, ddof=1)
-    fourth = np.mean((own - own.mean(axis=0)) ** 4, axis=0)
+    variance, variance_error = variance_with_error(own)
     independent = variance + after.var(axis=0, ddof=1) if nested else spread**2
     return LossCurve(
         sizes=np.asarray(sizes),
         mean=own.mean(axis=0),
         variance=variance,
-        variance_error=np.sqrt(np.maximum(fourth - variance**2, 0) / resamples) if resamples > 3 else variance * np.nan,
+        variance_error=variance_error,
         change=change,
         change_error=spread / np.sqrt(resamples),
         independent_error=np.sqrt(independent / resamples),
     )
+
+
+def variance_with_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variance over resamples and its standard error, NaN for fewer than four: (B, S) -> (S,), (S,)."""
+    variance = values.var(axis=0, ddof=1)
+    fourth = np.mean((values - values.mean(axis=0)) ** 4, axis=0)
+    error = np.sqrt(np.maximum(fourth - variance**2, 0) / len(values))
+    return variance, error if len(values) > 3 else np.full_like(error, np.nan)
 
 
 class Losses:

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from landscape_cli.samplesize import criteria
 from landscape_cli.samplesize.design import Design, separable
 from landscape_cli.samplesize.fits import Fits, at, fit
-from landscape_cli.samplesize.likelihood import Losses
+from landscape_cli.samplesize.likelihood import Losses, variance_with_error
 from landscape_cli.samplesize.neighbours import expected_neighbours, neighbouring
 from landscape_cli.samplesize.power import (
     noncentrality,
@@ -118,7 +118,7 @@ def curves(
             values = criteria.widest_interval(each_value, thresholds.alpha)
             errors = np.full(len(sizes), np.nan)
         elif name == D:
-            values, errors = _variance(each_value)
+            values, errors = variance_with_error(each_value.T)
         else:
             values = np.nanmean(each_value, axis=1)
             errors = np.nanstd(each_value, axis=1, ddof=1) / np.sqrt(resamples)
@@ -168,21 +168,17 @@ class _Watch:
         for size in self.sizes[::-1].tolist():
             apart = np.zeros(share[0], dtype=bool)
             for kind, (source, own) in sources.items():
-                if kind in (KL, D):
-                    follow = self._neighbours if kind == KL else self._losses
-                    for name, value in follow(source, own, size, start).items():
-                        found.setdefault(name, []).append(value)
-                    continue
-                if kind == CROSS_VALIDATION:
+                if kind == KL:
+                    values = self._neighbours(source, own, size, start)
+                elif kind == D:
+                    values = self._losses(source, own, size, start)
+                elif kind == CROSS_VALIDATION:
                     train, test = source.halves(size)
-                    fits = self._fitted(train, start.get(kind))
+                    fits = self._fitted(train, kind, start, apart)
                     values = {kind: criteria.overfitting(self.design, train, test, fits.coefficients)}
                 else:
                     weights = source.weights(size)
-                    fits = self._fitted(weights, start.get(kind))
-                    values = self._values(own, weights, fits)
-                start[kind] = fits.coefficients
-                apart |= fits.separable
+                    values = self._values(own, weights, self._fitted(weights, kind, start, apart))
                 for name, value in values.items():
                     found.setdefault(name, []).append(value)
             found.setdefault(_SEPARABLE, []).append(apart)
@@ -209,8 +205,12 @@ class _Watch:
         losses, after, start[D] = self.losses.of(*source.draws(size), start.get(D))
         return {name: value for name, value in ((D, losses), (M, after - losses)) if name in names}
 
-    def _fitted(self, weights: np.ndarray, start: np.ndarray | None) -> Fits:
-        return _fit(self.design, weights, self.chosen, self.variant, self.full if start is None else start)
+    def _fitted(self, weights: np.ndarray, kind: str, start: dict[str, np.ndarray], apart: np.ndarray) -> Fits:
+        """Fits, which start the next size's, and say in `apart` whose classes a plane separates."""
+        fits = _fit(self.design, weights, self.chosen, self.variant, start.get(kind, self.full))
+        start[kind] = fits.coefficients
+        apart |= fits.separable
+        return fits
 
     def _values(self, names: tuple[str, ...], weights: np.ndarray, fits: Fits) -> dict[str, np.ndarray]:
         chosen, found, defined = self.chosen, {}, self.variant == AS_DEFINED
@@ -251,14 +251,6 @@ def _sources(
         KL: (nested, (KL, S)),
     }
     return {kind: (source, own) for kind, (source, own) in groups.items() if set(own) & set(names)}
-
-
-def _variance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variance over resamples and its standard error: (S, B) -> (S,), (S,)."""
-    variance = values.var(axis=1, ddof=1)
-    fourth = np.mean((values - values.mean(axis=1, keepdims=True)) ** 4, axis=1)
-    errors = np.sqrt(np.maximum(fourth - variance**2, 0) / values.shape[1])
-    return variance, errors if values.shape[1] > 3 else np.full_like(errors, np.nan)
 
 
 def _fit(design: Design, weights: np.ndarray, thresholds: Thresholds, variant: str, start: np.ndarray | None) -> Fits:

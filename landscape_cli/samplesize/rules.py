@@ -107,7 +107,19 @@ def sufficient(curve: Curve, variant: str = AS_DEFINED) -> Sufficient:
             return Sufficient(None, reason="not reached")
         place = int(np.argmax(holds))
         return Sufficient(int(sizes[place]), first=place == 0)
+    size = settled_from(sizes, holds)
+    return Sufficient(size, first=size == sizes[0], reason="" if size is not None else "not reached")
+
+
+def settled_from(sizes: np.ndarray, holds: np.ndarray) -> int | None:
+    """The smallest size from which a rule holds for all larger ones; None where it does not hold at the last.
+
+    Parameters
+    ----------
+    sizes, holds
+        (S,), ascending, and bool (S,).
+    """
     if not holds[-1]:
-        return Sufficient(None, reason="not reached")
-    place = len(sizes) - int(np.argmin(holds[::-1])) if not holds.all() else 0
-    return Sufficient(int(sizes[place]), first=place == 0)
+        return None
+    broken = np.flatnonzero(~holds)
+    return int(sizes[broken[-1] + 1]) if len(broken) else int(sizes[0])
