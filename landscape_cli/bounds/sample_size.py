@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,15 +59,41 @@ class Posterior:
         self.mean, self.covariance, self.noise = np.zeros(features), np.eye(features) / precision, noise
 
     def add(self, x: np.ndarray, y: float) -> Step:
-        """Add an object; KL(k) = ½ [h - ln(1 + h) + (r²/σ²) h/(1 + h)], h = xᵀΣ_k x/σ², r = y - xᵀm_k (Theorem 30)."""
-        pulled = self.covariance @ x
-        h, residual = float(x @ pulled) / self.noise, y - float(x @ self.mean)
-        kl = 0.5 * (h - math.log1p(h) + residual**2 / self.noise * h / (1 + h))
-        # (Σ_k + Σ_{k+1}) differs from 2Σ_k by a matrix of rank one, too.
-        step, change = pulled * residual / (self.noise * (1 + h)), np.outer(pulled, pulled) / (self.noise * (1 + h))
-        s_score = math.exp(-0.5 * (residual / (self.noise * (1 + h))) ** 2 * self.noise * h * (1 + h) / (2 + h))
+        """Add an object, as :func:`posterior_step` has it."""
+        given = (self.mean[None], self.covariance[None], np.asarray(x)[None], np.array([y]), self.noise)
+        kl, s_score, step, change = (part[0] for part in posterior_step(*given))
         self.mean, self.covariance = self.mean + step, self.covariance - change
-        return Step(kl, s_score, float(np.linalg.norm(step)), float(np.linalg.norm(change)))
+        return Step(float(kl), float(s_score), float(np.linalg.norm(step)), float(np.linalg.norm(change)))
+
+
+def posterior_step(
+    mean: np.ndarray, covariance: np.ndarray, x: np.ndarray, y: np.ndarray, noise: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Add one object to each of B posteriors: KL(k) = ½ [h - ln(1 + h) + (r²/σ²) h/(1 + h)] (Theorem 30).
+
+    h = xᵀΣ_k x/σ² and r = y - xᵀm_k; the covariance changes by a matrix of rank one.
+
+    Parameters
+    ----------
+    mean, covariance
+        m_k (B, n) and Σ_k (B, n, n).
+    x, y
+        The objects, (B, n) and (B,).
+    noise
+        σ².
+
+    Returns
+    -------
+    KL(k) and S(k), (B,) each; m_{k+1} - m_k, (B, n); Σ_k - Σ_{k+1}, (B, n, n).
+    """
+    pulled = (covariance @ x[:, :, None])[:, :, 0]
+    h = np.sum(x * pulled, axis=1) / noise
+    residual = y - np.sum(x * mean, axis=1)
+    share = residual**2 / noise * h / (1 + h)
+    gain = pulled / (noise * (1 + h))[:, None]
+    # (Σ_k + Σ_{k+1}) differs from 2Σ_k by a matrix of rank one, too.
+    kl, s_score = 0.5 * (h - np.log1p(h) + share), np.exp(-0.5 * share / (2 + h))
+    return kl, s_score, gain * residual[:, None], gain[:, :, None] * pulled[:, None, :]
 
 
 def shrinking_posteriors(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landscape_cli.bounds.sample_size import posterior_step
 from landscape_cli.errors import BadInput
 from landscape_cli.samplesize.design import Design
 from landscape_cli.samplesize.fits import Fits
@@ -75,17 +76,11 @@ def chains(
             least.append(np.linalg.eigvalsh(gram)[:, 0])
         if looked:
             gram += x[:, :, None] * x[:, None, :]
-        pulled = (covariance @ x[:, :, None])[:, :, 0]
-        h = np.sum(x * pulled, axis=1) / noise
-        residual = target - np.sum(x * mean, axis=1)
-        share = residual**2 / noise * h / (1 + h)
+        own_kl, own_score, step, change = posterior_step(mean, covariance, x, target, noise)
         if k >= n:
-            kl[:, k - n] = 0.5 * (h - np.log1p(h) + share)
-            # (Σ_k + Σ_{k+1}) differs from 2 Σ_k by a matrix of rank one, too.
-            s_score[:, k - n] = np.exp(-0.5 * share / (2 + h))
-        gain = pulled / (noise * (1 + h))[:, None]
-        mean += gain * residual[:, None]
-        covariance -= gain[:, :, None] * pulled[:, None, :]
+            kl[:, k - n], s_score[:, k - n] = own_kl, own_score
+        mean += step
+        covariance -= change
     shape = (count, len(looked))
     return Chains(sizes, kl, s_score, np.array(sorted(looked)), np.stack(least, axis=1) if looked else np.empty(shape))
 
