@@ -70,9 +70,9 @@ class NetworkLikelihood(Grid):
 
     def figures(self, results: Results) -> Iterator[Figure]:
         """Mean loss, D(k) and M(k) with their errors."""
-        from matplotlib.ticker import NullFormatter
+        from matplotlib.ticker import LogLocator, NullFormatter
 
-        from landscape_cli.plotting.style import FULL_WIDTH, new_figure
+        from landscape_cli.plotting.style import FULL_WIDTH, new_figure, titled_legend
 
         curves, floor = _moments(results.frames["losses"])
         drawing, axes = new_figure(1, 3, FULL_WIDTH, 2.7)
@@ -91,11 +91,13 @@ class NetworkLikelihood(Grid):
                 xscale="log", yscale="log", xlabel="sample size $k$", ylabel=label, xlim=(curves["k"].min() * 0.9, None)
             )
             ax.xaxis.set_minor_formatter(NullFormatter())
+            ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            ax.tick_params(which="minor", labelsize=6)
         for ax, value in ((axes[0, 0], floor["mean"]), (axes[0, 1], floor["variance"])):
             ax.axhline(value, color=OTHER, linestyle=(0, (5, 1.2)), linewidth=1)
+        axes[0, 0].plot([], [], color=INK, marker="o", markersize=3, label="bootstrap samples of $k$")
         axes[0, 0].plot([], [], color=OTHER, linestyle=(0, (5, 1.2)), label="all objects, no resampling")
-        axes[0, 0].legend(loc="upper right", fontsize=6.5)
-        drawing.suptitle("D- and M-sufficiency of a network", fontsize=8.5)
+        titled_legend(drawing, "D- and M-sufficiency of a network", axes[0, 0], 2)
         note = (
             f"{results.frames['losses']['resample'].nunique()} resamples a size; every network takes the same number "
             "of steps. Bands: 95 % of the Monte-Carlo error. Dashed: networks that differ in initialisation and "

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 INK, PUBLISHED, LIMIT = "#0072b2", "#d55e00", "0.35"
 LOGARITHMIC = ("cross_validation", "bootstrap", "apvc", "alc")
 MEANING = (
-    "Dashed: thresholds of Table 3.3. Dots: m*, the size from which the rule holds; for the tests from all objects. "
-    "Bands: range over seeds."
+    "Dashed: thresholds of Table 3.3. Dots: m*, the size from which the rule holds; for the tests from all objects, "
+    "while their curves are means over subsamples, which heavy tails lift. Bands: range over seeds."
 )
 
 
