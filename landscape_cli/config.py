@@ -64,6 +64,16 @@ class MLPConfig:
 
 
 @dataclass
+class FeedForwardConfig:
+    """Linear layers with an activation between them (thesis 4.1); no hidden layer: a linear model."""
+
+    kind: str = bounded("feedforward", choices=("feedforward",))
+    hidden: list[int] = bounded(factory=list, minimum=1)  # widths of the hidden layers
+    activation: str = bounded("tanh", choices=("tanh", "relu"))
+    bias: bool = False
+
+
+@dataclass
 class ConvConfig:
     """L convolutions, a nonlinearity after all but the last, a fully connected head (thesis 1.4.2).
 
@@ -98,7 +108,13 @@ class TransformerConfig:
     pre_norm: bool = False  # layer norms before attention and network, and one at the end
 
 
-MODELS: dict[str, type] = {"mlp": MLPConfig, "conv1d": ConvConfig, "conv2d": ConvConfig, "vit": TransformerConfig}
+MODELS: dict[str, type] = {
+    "mlp": MLPConfig,
+    "feedforward": FeedForwardConfig,
+    "conv1d": ConvConfig,
+    "conv2d": ConvConfig,
+    "vit": TransformerConfig,
+}
 
 
 @dataclass
@@ -182,6 +198,8 @@ class ProfileConfig:
     networks: int | None = bounded(None, minimum=2)  # that bounds are tried on, of each kind
     ascent_steps: int | None = bounded(None, minimum=0)  # of the adversary that tries them
     train_steps: int | None = bounded(None, minimum=0)  # of their trained networks
+    removal_steps: int | None = bounded(None, minimum=1)  # in which a network's parameters are removed
+    posterior_iterations: int | None = bounded(None, minimum=1)  # of a variational posterior's fit
     embedded: bool = False
 
 

@@ -57,10 +57,12 @@ def check_model(model: Mapping[str, Any], shape: Shape | None, name: str) -> Non
     ImpossibleModel
         With the arithmetic.
     """
-    if model["kind"] == "mlp":
+    if model["kind"] in ("mlp", "feedforward"):
         return
     if shape is None:
-        raise ImpossibleModel(f"model.kind: {model['kind']!r} needs pictures, and features are vectors; allowed: mlp")
+        raise ImpossibleModel(
+            f"model.kind: {model['kind']!r} needs pictures, and features are vectors; allowed: mlp, feedforward"
+        )
     if model["kind"] == "vit":
         vit_geometry(model, shape, name)
     else:

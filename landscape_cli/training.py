@@ -20,43 +20,16 @@ def fit(
     *,
     seeds: Sequence[int],
     epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float = 0.0,
-    schedule: str = "constant",
-    warmup: float = 0.0,
-    augmentation: str = "none",
-    stream: str = "",
-    start: Parameters | None = None,
-    rows: torch.Tensor | None = None,
     watch: Callable[[int, Parameters], None] | None = None,
     progress: Any = None,
+    **options: Any,
 ) -> Parameters:
-    """Minimise the mean cross-entropy with Adam on minibatches, all seeds in one pass.
-
-    Every seed has its own initialisation and its own order of minibatches in every epoch, drawn from its own
-    generators; the last, smaller minibatch of an epoch is used too.
+    """Minimise the mean loss with Adam on minibatches, all seeds in one pass.
 
     Parameters
     ----------
-    x
-        Objects, shape (N, …), shared by all seeds.
-    y
-        Class indices, shape (N,).
-    weight_decay
-        Of AdamW; with 0 it is Adam.
-    schedule
-        ``constant``, or ``cosine``: the rate falls to zero along half a cosine.
-    warmup
-        Share of all steps in which the rate first rises from zero, evenly.
-    augmentation
-        ``crop_flip``: each picture is moved by up to an eighth of its size (zeros come in) and mirrored half the time.
-    stream
-        The grid point's label: it separates the random streams of different points.
-    start
-        Parameters to start from, instead of an initialisation.
-    rows
-        Which objects each seed trains on, shape (S, n); None: all N.
+    x, y, seeds, options
+        As of :class:`Trainer`.
     watch
         Called with 0 and the parameters before the first step, then with each step's number and the parameters after
         it; it must copy what it keeps.
@@ -72,47 +45,161 @@ def fit(
     MeasurementFailed
         If a parameter is not finite at the end.
     """
-    device = x.device
-    if start is None:
-        start = model.initialise([generator(seed, "initialisation", stream) for seed in seeds])
-    parameters = {name: tensor.detach().clone().to(device) for name, tensor in start.items()}
-    optimiser = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=weight_decay, fused=True)
-    orders = [generator(seed, "minibatches", stream) for seed in seeds]
-    moves = [generator(seed, "augmentation", stream) for seed in seeds]
-    flat, epoch_range, size = x.reshape(len(x), -1), range(epochs), len(x) if rows is None else rows.shape[1]
-    step, steps = 0, epochs * -(-size // batch_size)
-    with torch.no_grad():
-        if watch:
-            watch(0, parameters)
-        for _ in progress(epoch_range, desc="epochs") if progress else epoch_range:
-            order = torch.stack([torch.randperm(size, generator=g) for g in orders]).to(device)
-            if rows is not None:
-                order = rows.gather(1, order)
-            for index in order.split(batch_size, dim=1):
-                batch = flat.index_select(0, index.reshape(-1)).view(*index.shape, *x.shape[1:])
-                if augmentation == "crop_flip":
-                    batch = crop_flip(batch, moves)
-                if warmup or schedule != "constant":
-                    optimiser.param_groups[0]["lr"] = learning_rate * scheduled(step, steps, schedule, warmup)
-                gradients = model.gradients(parameters, batch, y[index])
-                for name, tensor in parameters.items():
-                    tensor.grad = gradients[name].contiguous()  # the fused optimiser takes memory as it lies
-                optimiser.step()
-                step += 1
-                if watch:
-                    watch(step, parameters)
-    for tensor in parameters.values():
-        tensor.grad = None
-    broken = [
-        seed
-        for s, seed in enumerate(seeds)
-        if not all(bool(tensor[s].isfinite().all()) for tensor in parameters.values())
-    ]
-    if broken:
-        raise MeasurementFailed(
-            f"training diverged: parameters are not finite for seeds {broken}; try a smaller training.learning_rate"
-        )
-    return parameters
+    trainer = Trainer(model, x, y, seeds=seeds, epochs=epochs, **options)
+    if watch:
+        watch(0, trainer.parameters)
+    for _ in progress(range(epochs), desc="epochs") if progress else range(epochs):
+        trainer.epoch(watch)
+    return trainer.finish()
+
+
+class Trainer:
+    """Adam on minibatches, epoch after epoch, each seed as it would be alone.
+
+    Every seed has its own initialisation and its own order of minibatches in every epoch, drawn from its own
+    generators; the last, smaller minibatch of an epoch is used too.
+
+    Parameters
+    ----------
+    x
+        Objects, shape (N, …), shared by all seeds.
+    y
+        Class indices, shape (N,), or real targets of the networks that take them.
+    epochs
+        In all; the schedule ends with them.
+    weight_decay
+        Of AdamW; with 0 it is Adam.
+    schedule
+        ``constant``, or ``cosine``: the rate falls to zero along half a cosine.
+    warmup
+        Share of all steps in which the rate first rises from zero, evenly.
+    augmentation
+        ``crop_flip``: each picture is moved by up to an eighth of its size (zeros come in) and mirrored half the time.
+    stream
+        The grid point's label: it separates the random streams of different points.
+    start
+        Parameters to start from, instead of an initialisation.
+    rows
+        Which objects each seed trains on, shape (S, n); None: all N.
+    """
+
+    def __init__(
+        self,
+        model: StackedModel,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        *,
+        seeds: Sequence[int],
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        warmup: float = 0.0,
+        augmentation: str = "none",
+        stream: str = "",
+        start: Parameters | None = None,
+        rows: torch.Tensor | None = None,
+    ) -> None:
+        self.model, self.x, self.y, self.seeds, self.batch_size = model, x, y, list(seeds), batch_size
+        self.learning_rate, self.schedule, self.warmup = learning_rate, schedule, warmup
+        self.augmentation, self.rows, self.copies = augmentation, rows, 1
+        if start is None:
+            start = model.initialise([generator(seed, "initialisation", stream) for seed in seeds])
+        self.parameters = {name: tensor.detach().clone().to(x.device) for name, tensor in start.items()}
+        self.free: dict[str, torch.Tensor] | None = None  # name -> (S, …) bool: what may still change; None: all
+        options = {"lr": learning_rate, "weight_decay": weight_decay, "fused": True}
+        self._optimiser = torch.optim.AdamW(self.parameters.values(), **options)
+        self._orders = [generator(seed, "minibatches", stream) for seed in seeds]
+        self._moves = [generator(seed, "augmentation", stream) for seed in seeds]
+        self._flat, self._size = x.reshape(len(x), -1), len(x) if rows is None else rows.shape[1]
+        self.step, self._steps = 0, epochs * -(-self._size // batch_size)
+
+    @torch.no_grad()
+    def epoch(
+        self,
+        watch: Callable[[int, Parameters], None] | None = None,
+        observe: Callable[[Parameters, torch.Tensor, torch.Tensor, Parameters], None] | None = None,
+    ) -> None:
+        """Go through every seed's objects once.
+
+        Parameters
+        ----------
+        watch
+            Called with each step's number, from 1, and the parameters after it.
+        observe
+            Called before each step with the parameters, the minibatch (S, B, …), its targets (S, B) and the gradients.
+        """
+        order = torch.stack([torch.randperm(self._size, generator=g) for g in self._orders]).to(self.x.device)
+        if self.copies > 1:
+            order = order.repeat_interleave(self.copies, dim=0)
+        if self.rows is not None:
+            order = self.rows.gather(1, order)
+        for index in order.split(self.batch_size, dim=1):
+            batch = self._flat.index_select(0, index.reshape(-1)).view(*index.shape, *self.x.shape[1:])
+            if self.augmentation == "crop_flip":
+                batch = crop_flip(batch, self._moves)
+            if self.warmup or self.schedule != "constant":
+                rate = scheduled(self.step, self._steps, self.schedule, self.warmup)
+                self._optimiser.param_groups[0]["lr"] = self.learning_rate * rate
+            targets = self.y[index]
+            gradients = self.model.gradients(self.parameters, batch, targets)
+            if observe:
+                observe(self.parameters, batch, targets, gradients)
+            for name, tensor in self.parameters.items():
+                tensor.grad = gradients[name].contiguous()  # the fused optimiser takes memory as it lies
+                if self.free:  # what is held has no moments either, and starts afresh when it is set free
+                    tensor.grad = tensor.grad * self.free[name]
+            held = {name: tensor.clone() for name, tensor in self.parameters.items()} if self.free else {}
+            self._optimiser.step()
+            for name, before in held.items():
+                self.parameters[name].copy_(torch.where(self.free[name], self.parameters[name], before))
+            self.step += 1
+            if watch:
+                watch(self.step, self.parameters)
+
+    def branch(self, copies: int) -> None:
+        """Go on with so many copies of every seed, side by side: same minibatches, same moments of the optimiser.
+
+        Copy c of seed s is number s·copies + c.
+        """
+        if self.augmentation != "none":
+            raise ValueError("copies of a seed would be given different pictures")
+        for name in list(self.parameters):
+            old = self.parameters[name]
+            new = self.parameters[name] = old.detach().repeat_interleave(copies, dim=0)
+            state = self._optimiser.state.pop(old, {})
+            group = self._optimiser.param_groups[0]["params"]
+            group[next(i for i, tensor in enumerate(group) if tensor is old)] = new
+            self._optimiser.state[new] = {
+                key: value.repeat_interleave(copies, dim=0) if value.shape == old.shape else value
+                for key, value in state.items()
+            }
+        if self.rows is not None:
+            self.rows = self.rows.repeat_interleave(copies, dim=0)
+        self.copies *= copies
+
+    def finish(self) -> Parameters:
+        """The parameters, name -> (S, …).
+
+        Raises
+        ------
+        MeasurementFailed
+            If a parameter is not finite.
+        """
+        for tensor in self.parameters.values():
+            tensor.grad = None
+        broken = [
+            seed
+            for s, seed in enumerate(seed for seed in self.seeds for _ in range(self.copies))
+            if not all(bool(tensor[s].isfinite().all()) for tensor in self.parameters.values())
+        ]
+        if broken:
+            raise MeasurementFailed(
+                f"training diverged: parameters are not finite for seeds {list(dict.fromkeys(broken))}; try a smaller "
+                "training.learning_rate"
+            )
+        return self.parameters
 
 
 def scheduled(step: int, steps: int, schedule: str, warmup: float) -> float:
@@ -168,12 +255,12 @@ def settle(
     New parameters, name -> (S, …), and half of each seed's last rate, shape (S,): descent is stable there at that rate.
     """
     parameters = {name: tensor.clone() for name, tensor in parameters.items()}
-    loss = _mean_losses(model, parameters, x, y)
+    loss = mean_losses(model, parameters, x, y)
     rates = torch.full_like(loss, learning_rate)
     for _ in range(steps):
         gradients = model.gradients(parameters, x, y)
         trial = {name: tensor - _each(rates, tensor) * gradients[name] for name, tensor in parameters.items()}
-        reached = _mean_losses(model, trial, x, y)
+        reached = mean_losses(model, trial, x, y)
         better = reached <= loss  # not where it is NaN
         for name, tensor in parameters.items():
             parameters[name] = torch.where(_each(better, tensor), trial[name], tensor)
@@ -213,9 +300,20 @@ def descend(
     return parameters
 
 
-def _mean_losses(model: StackedModel, parameters: Parameters, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    logits = model.forward(parameters, x)
-    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), y, reduction="none").mean(dim=1)
+@torch.no_grad()
+def mean_losses(model: StackedModel, parameters: Parameters, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Each seed's mean loss, (S,), that of its gradients: cross-entropy of classes, squared error of real targets.
+
+    Parameters
+    ----------
+    x, y
+        Objects (S, N, …) and targets (S, N), or (1, N, …) and (1, N) shared by all seeds.
+    """
+    outputs = model.forward(parameters, x)
+    y = y.expand(len(outputs), -1)
+    if y.is_floating_point():
+        return (outputs.squeeze(-1) - y).square().mean(dim=1)
+    return torch.nn.functional.cross_entropy(outputs.transpose(1, 2), y, reduction="none").mean(dim=1)
 
 
 def _each(values: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:

@@ -36,7 +36,7 @@ from landscape_cli.experiment import Experiment
 
 _MEASURE_CAPS = (
     *("resamples", "sizes", "copies", "hessian_objects", "hessian_samples"),
-    *("networks", "ascent_steps", "train_steps"),
+    *("networks", "ascent_steps", "train_steps", "removal_steps", "posterior_iterations"),
 )
 _OF_A_TABLE = ("target", "drop", "encoding", "task")
 _NESTED = {c.__name__: c for c in (TrainingConfig, ProfileConfig, DataConfig, PlotConfig, ShardConfig)}
@@ -354,8 +354,10 @@ def _apply_profile(config: Config, given: set[str]) -> None:
         }.items():
             if own.get(option) is not None and limit is not None and f"by_dataset.{name}.measure.{option}" not in given:
                 own[option] = min(own[option], limit)
-    if profile.sizes and getattr(config.measure, "sizes", 0) is None and "measure.sizes" not in given:
-        config.measure.sizes = profile.sizes  # null: all of them
+    for name in ("sizes", "removal_steps"):
+        limit = getattr(profile, name)
+        if limit and getattr(config.measure, name, 0) is None and f"measure.{name}" not in given:
+            setattr(config.measure, name, limit)  # null: all of them
     cap(config, "seeds", profile.seeds, "seeds")
     for axis, values in config.grid.items():
         if profile.grid_points and f"grid.{axis}" not in given and axis != "dataset":

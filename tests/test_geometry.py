@@ -159,7 +159,10 @@ def test_one_layer_without_pooling_is_allowed(kind):
 def test_vectors_of_features_cannot_be_convolved(kind):
     with pytest.raises(ImpossibleModel) as refused:
         check_model(settings(kind=kind), None, "pets")
-    assert str(refused.value) == f"model.kind: '{kind}' needs pictures, and features are vectors; allowed: mlp"
+    assert (
+        str(refused.value)
+        == f"model.kind: '{kind}' needs pictures, and features are vectors; allowed: mlp, feedforward"
+    )
 
 
 @pytest.mark.parametrize("shape", [None, (1, 1, 1), (3, 32, 32)], ids=str)
@@ -220,4 +223,4 @@ def test_heads_that_do_not_share_the_hidden_size_are_refused():
 def test_vectors_of_features_have_no_patches():
     with pytest.raises(ImpossibleModel) as refused:
         check_model(vit(), None, "pets")
-    assert str(refused.value) == "model.kind: 'vit' needs pictures, and features are vectors; allowed: mlp"
+    assert str(refused.value) == "model.kind: 'vit' needs pictures, and features are vectors; allowed: mlp, feedforward"

@@ -14,7 +14,7 @@ import torch
 
 from landscape_cli.errors import BadInput
 from landscape_cli.models.conv import ConvNet
-from landscape_cli.models.mlp import MLP
+from landscape_cli.models.mlp import MLP, FeedForward
 from landscape_cli.models.vit import VisionTransformer
 
 Parameters = dict[str, torch.Tensor]  # name -> (S, …)
@@ -32,7 +32,7 @@ class StackedModel(Protocol):
         """Outputs (S, B, K) for inputs (S, B, …), or (1, B, …) shared by all seeds."""
 
     def gradients(self, parameters: Parameters, x: torch.Tensor, y: torch.Tensor) -> Parameters:
-        """Each seed's gradient of its mean cross-entropy over its minibatch, x (S, B, …), y (S, B)."""
+        """Each seed's gradient of its mean loss over its minibatch, x (S, B, …), y (S, B): classes, cross-entropy."""
 
     def module(self, parameters: Parameters, seed: int) -> torch.nn.Module:
         """One seed's network as an ordinary module."""
@@ -49,14 +49,15 @@ def build_model(settings: Mapping[str, Any], shape: tuple[int, int, int], classe
         Number of outputs K.
     """
     kind = settings["kind"]
-    if kind == "mlp":
+    if kind in ("mlp", "feedforward"):
         options = {name: value for name, value in settings.items() if name != "kind"}
-        return MLP(in_features=math.prod(shape), classes=classes, **options)
+        network = MLP if kind == "mlp" else FeedForward
+        return network(in_features=math.prod(shape), classes=classes, **options)
     if kind in ("conv1d", "conv2d"):
         return ConvNet(settings, shape, classes)
     if kind == "vit":
         return VisionTransformer(settings, shape, classes)
-    raise BadInput(f"model.kind: {kind!r}; allowed: mlp, conv1d, conv2d, vit")
+    raise BadInput(f"model.kind: {kind!r}; allowed: mlp, feedforward, conv1d, conv2d, vit")
 
 
 def forward_operations(model: StackedModel, shape: tuple[int, int, int]) -> float:

@@ -1,25 +1,37 @@
-"""The thesis's fully connected network, several seeds at once (thesis 1.4.1)."""
+"""Fully connected networks, several seeds at once (thesis 1.4.1, 4.1)."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
+ACTIVATIONS = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
 
-class MLP:
-    """Linear(in, h), ReLU, ``num_layers`` times (Linear(h, h), ReLU), Linear(h, K).
 
-    The figures' L counts the inner h x h layers, so the net has L + 2 matrices (the theorems' L). Tensors are named as
-    in :meth:`module`'s ``state_dict`` and have a leading seed axis: weights (S, out, in), biases (S, out).
+class FeedForward:
+    """Linear layers of given widths with an activation between them; no hidden layer: a linear model.
+
+    Tensors are named as in :meth:`module`'s ``state_dict`` and have a leading seed axis: weights (S, out, in), biases
+    (S, out).
+
+    Parameters
+    ----------
+    hidden
+        Widths of the hidden layers.
+    activation
+        ``relu`` or ``tanh``.
     """
 
     chunk = 2048  # objects at a time when nothing is trained: the largest activation stays in a CPU's cache
 
-    def __init__(self, in_features: int, classes: int, hidden_size: int, num_layers: int, bias: bool = False) -> None:
-        self.widths = (in_features, *[hidden_size] * (num_layers + 1), classes)
+    def __init__(
+        self, in_features: int, classes: int, hidden: Sequence[int], activation: str = "relu", bias: bool = False
+    ) -> None:
+        self.widths = (in_features, *hidden, classes)
+        self.activation = activation
         self.bias = bias
 
     def initialise(self, generators: Sequence[torch.Generator]) -> dict[str, torch.Tensor]:
@@ -36,16 +48,16 @@ class MLP:
 
     def forward(self, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         """Logits (S, B, K) for inputs (S, B, …), or (1, B, …) shared by all seeds."""
-        return self._activations(parameters, x)[-1]
+        return self.layer_outputs(parameters, x)[-1]
 
     def hidden(self, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        """Activations of the last ReLU, (S, B, h); all zero on all objects: the network is dead."""
-        return self._activations(parameters, x)[-2]
+        """Outputs of the last hidden layer, (S, B, h); behind a ReLU all zero on all objects: the network is dead."""
+        return self.layer_outputs(parameters, x)[-2]
 
     def gradients(
         self, parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Gradient of each seed's mean cross-entropy over its minibatch.
+        """Gradient of each seed's mean loss over its minibatch.
 
         Written out, since recording a graph costs as much as these small products themselves.
 
@@ -54,40 +66,60 @@ class MLP:
         x
             Shape (S, B, …), or (1, B, …) shared by all seeds.
         y
-            Class indices, shape (S, B).
+            Class indices, shape (S, B): the loss is the cross-entropy. Real targets: the squared error (y - f)² of the
+            one output, or of all, (S, B, K).
 
         Returns
         -------
-        One tensor a parameter, of its shape.
+        One tensor a parameter, of its shape, in the parameters' order.
         """
-        activations = self._activations(parameters, x)
-        delta = torch.softmax(activations[-1], dim=-1)
-        index = y.unsqueeze(-1)
-        delta.scatter_add_(2, index, torch.full_like(index, -1, dtype=delta.dtype))
-        delta /= y.shape[1]
+        activations = self.layer_outputs(parameters, x)
         gradients = {}
-        for layer in reversed(range(len(self.widths) - 1)):
+        for layer, delta in self._deltas(parameters, activations, y, y.shape[1]):
             gradients[f"{2 * layer}.weight"] = delta.transpose(1, 2) @ activations[layer]
             if self.bias:
                 gradients[f"{2 * layer}.bias"] = delta.sum(dim=1)
+        return {name: gradients[name] for name in parameters}
+
+    def input_gradients(self, parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Gradient of each object's own loss by the object, (S, B, …); arguments as of :meth:`gradients`."""
+        *_, (_, delta) = self._deltas(parameters, self.layer_outputs(parameters, x), y, 1)
+        return (delta @ parameters["0.weight"]).view(-1, *x.shape[1:])
+
+    def _deltas(
+        self, parameters: dict[str, torch.Tensor], activations: list[torch.Tensor], y: torch.Tensor, objects: int
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """Derivative of the mean loss by each object's pre-activations, (S, B, h), from the last layer down."""
+        if y.is_floating_point():
+            delta = activations[-1] - y.view(activations[-1].shape)
+            delta *= 2 / objects
+        else:
+            delta = torch.softmax(activations[-1], dim=-1)
+            index = y.unsqueeze(-1)
+            delta.scatter_add_(2, index, torch.full_like(index, -1, dtype=delta.dtype))
+            delta /= objects
+        for layer in reversed(range(len(self.widths) - 1)):
+            yield layer, delta
             if layer:
                 delta = torch.bmm(delta, parameters[f"{2 * layer}.weight"])
-                delta = torch.ops.aten.threshold_backward(delta, activations[layer], 0)
-        return gradients
+                if self.activation == "relu":
+                    delta = torch.ops.aten.threshold_backward(delta, activations[layer], 0)
+                else:
+                    delta = torch.ops.aten.tanh_backward(delta, activations[layer])
 
     def module(self, parameters: dict[str, torch.Tensor], seed: int) -> torch.nn.Sequential:
         """Return one seed's network as an ordinary module on objects (B, …)."""
         layers: list[tuple[str, torch.nn.Module]] = [("flatten", torch.nn.Flatten())]
         for layer, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
             layers.append((str(2 * layer), torch.nn.Linear(fan_in, fan_out, bias=self.bias)))
-            layers.append((str(2 * layer + 1), torch.nn.ReLU()))
+            layers.append((str(2 * layer + 1), ACTIVATIONS[self.activation]()))
         net = torch.nn.Sequential(OrderedDict(layers[:-1]))
         tensors = {name: tensor[seed] for name, tensor in parameters.items()}
         net.to(next(iter(tensors.values()))).load_state_dict(tensors)
         return net
 
-    def _activations(self, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> list[torch.Tensor]:
-        """Input, every ReLU's output, logits."""
+    def layer_outputs(self, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> list[torch.Tensor]:
+        """Input, every hidden layer's output, logits."""
         seeds = next(iter(parameters.values())).shape[0]
         activations = [x.flatten(2).expand(seeds, -1, -1)]
         for layer in range(len(self.widths) - 1):
@@ -96,5 +128,17 @@ class MLP:
             z = torch.bmm(activations[-1], weight)
             if bias is not None:
                 z += bias[:, None]
-            activations.append(torch.relu_(z) if layer < len(self.widths) - 2 else z)
+            if layer < len(self.widths) - 2:
+                z = torch.relu_(z) if self.activation == "relu" else torch.tanh_(z)
+            activations.append(z)
         return activations
+
+
+class MLP(FeedForward):
+    """Linear(in, h), ReLU, ``num_layers`` times (Linear(h, h), ReLU), Linear(h, K).
+
+    The figures' L counts the inner h x h layers, so the net has L + 2 matrices (the theorems' L).
+    """
+
+    def __init__(self, in_features: int, classes: int, hidden_size: int, num_layers: int, bias: bool = False) -> None:
+        super().__init__(in_features, classes, [hidden_size] * (num_layers + 1), bias=bias)
