@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from scipy.special import stdtrit
 
 
 def thinned(n: int, dense: int = 400, sparse: int = 600) -> np.ndarray:
@@ -32,6 +33,24 @@ def band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: object, **line: ob
     if len(values) > 1:
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         ax.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+
+
+def interval_band(ax: Axes, x: np.ndarray, values: np.ndarray, colour: object, **line: object) -> None:
+    """Draw the mean of several curves and its 95 % interval, on a logarithmic axis no lower than the lowest curve.
+
+    Parameters
+    ----------
+    x
+        Shape (n,).
+    values
+        One row a seed, shape (S, n).
+    """
+    mean, count = values.mean(axis=0), len(values)
+    ax.plot(x, mean, color=colour, **line)
+    if count > 1:
+        half = stdtrit(count - 1, 0.975) * values.std(axis=0, ddof=1) / np.sqrt(count)
+        low = np.maximum(mean - half, values.min(axis=0)) if ax.get_yscale() == "log" else mean - half
+        ax.fill_between(x, low, mean + half, color=colour, alpha=0.15, linewidth=0)
 
 
 def spread(positions: np.ndarray, gap: float) -> np.ndarray:
