@@ -26,6 +26,11 @@ BEYOND = {  # shipped, and in no chapter
         "theorems",
         "sample_size",
         "likelihood_fc_mnist",
+        "pruning_mnist",
+        "pruning_table",
+        "freezing_boston",
+        "freezing_mnist",
+        "freezing_wine",
     ),
 }
 

@@ -65,6 +65,12 @@ def test_sample_size_example_runs_when_pasted():
     assert 20 < names["sufficient"](names["curve"]).size < 150
 
 
+def test_pruning_example_runs_when_pasted():
+    names = {}
+    exec(_block("python", "landscape_cli.pruning"), names)
+    assert (names["step"].removed, int((names["step"].weights == 0).sum())) == (160, 160)
+
+
 def test_example_is_short():
     assert sum(bool(line.strip()) for line in _block("python", "class LossShare").splitlines()) <= 30
     assert len(_block("yaml").splitlines()) <= 11

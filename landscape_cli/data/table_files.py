@@ -203,20 +203,27 @@ def shipped_columns(name: str) -> Columns:
     return {**columns, "target": bunch.target.astype(np.float64)}
 
 
-def generated_columns(task: str, rows: int, features: int) -> Columns:
-    """Draw a table from a linear model with unit noise, or from a logistic one.
+def generated_columns(name: str, task: str, rows: int, features: int) -> Columns:
+    """Draw a table: one of a name of its own, or from a linear model with unit noise, or from a logistic one.
 
     Parameters
     ----------
+    name
+        ``synthetic_relevance``: independent features, N(1, 1), of which the first is the target (thesis 4.4.1).
     task
         ``regression``: y = x w + noise; ``classification``: y is 1 with probability sigmoid(x w).
     """
     random = np.random.default_rng(0)
-    x, w = random.standard_normal((rows, features)), random.standard_normal(features)
-    # Correctly rounded sums: a matrix product's last digits differ from one processor to another.
-    scores = np.array([math.fsum(products) for products in x * w])
-    if task == "regression":
-        y = scores + random.standard_normal(rows)
+    x = random.standard_normal((rows, features))
+    if name == "synthetic_relevance":
+        x += 1
+        y = x[:, 0].copy()
     else:
-        y = (random.random(rows) < 1 / (1 + np.exp(-scores))).astype(np.float64)
+        w = random.standard_normal(features)
+        # Correctly rounded sums: a matrix product's last digits differ from one processor to another.
+        scores = np.array([math.fsum(products) for products in x * w])
+        if task == "regression":
+            y = scores + random.standard_normal(rows)
+        else:
+            y = (random.random(rows) < 1 / (1 + np.exp(-scores))).astype(np.float64)
     return {**{f"x{k + 1}": x[:, k].copy() for k in range(features)}, "y": y}

@@ -246,9 +246,8 @@ def _read(published: TableSet, files: tuple[Path, ...]) -> Columns:
     name = published.name
     if published.reader in (SCIKIT_LEARN, GENERATED):
         made = published.reader == GENERATED
-        columns = (
-            generated_columns(published.task, published.rows, published.columns - 1) if made else shipped_columns(name)
-        )
+        sizes = (published.rows, published.columns - 1)
+        columns = generated_columns(name, published.task, *sizes) if made else shipped_columns(name)
         if digest(columns) != published.digest:
             library = "numpy" if made else "scikit-learn"
             raise MissingData(f"data set '{name}': this {library} gives other values; reinstall {library}")

@@ -1,0 +1,1 @@
+"""Making models smaller (thesis, chapter 4)."""
