@@ -31,6 +31,9 @@ BEYOND = {  # shipped, and in no chapter
         "freezing_boston",
         "freezing_mnist",
         "freezing_wine",
+        "anti_distillation_digits",
+        "anti_distillation_mnist",
+        "anti_distillation_search_fashion_mnist",
     ),
 }
 
