@@ -47,6 +47,9 @@ class AntiDistillationSearch(AntiDistillation):
         settings = self.settings(name)
         unused = ("search_sizes", "lambdas", "lambdas_no_trace", "attack", "parameter_noise")
         measure = {key: value for key, value in settings["measure"].items() if key not in unused}
+        size, cap = measure["train_size"], self.config.dataset.max_size
+        if size is not None and cap is not None:  # the other half judges
+            measure["train_size"] = min(size, cap // 2)
         return [
             Point.of({"dataset": name, "study": kind}, {**settings, "measure": {**measure, "initialisations": [kind]}})
             for kind in KINDS
