@@ -118,6 +118,7 @@ def _figure(results: Results, config: Any, frame: str, name: str, label: str, ti
 def _note(results: Results, config: Any, frame: str) -> str:
     options = config.measure
     teachers = compared(results, "teachers")
+    known = " and ".join(f"{group['accuracy'].mean():.2f}" for _, group in teachers.groupby("train_size", sort=False))
     lambdas = "; ".join(
         ", ".join(f"{value:.3g}" for value in values) for values in (options.lambdas_no_trace, options.lambdas)
     )
@@ -128,7 +129,7 @@ def _note(results: Results, config: Any, frame: str) -> str:
     }[frame]
     return (
         f"{teachers['seed'].nunique()} seeds, a teacher each ({options.teacher_hidden}, classes 0 to "
-        f"{options.shared_classes - 1}, accuracy {teachers['accuracy'].mean():.2f}); students {config.model.hidden}. "
+        f"{options.shared_classes - 1}, accuracy {known}); students {config.model.hidden}. "
         f"Lines: means, bands: their 95 % intervals. λ without and with the trace: {lambdas}; δ = {options.radius:g}. "
         f"{what}"
     )
