@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import io
 import os
 import socket
@@ -69,23 +70,38 @@ def fetch(name: str, root: str | Path, progress: bool = True) -> Source:
     # Imported here because it brings torch along.
     from landscape_cli.data.torchvision_import import torchvision
 
-    download = getattr(torchvision.datasets, published.layout.torchvision_class)
+    layout = published.layout
+    download = getattr(torchvision.datasets, layout.torchvision_class)
+    if layout.torchvision_size:
+        download = functools.partial(download, size=layout.torchvision_size)
     root = expand(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         # Downloaded aside and moved when verified: a broken download never lies where data is looked for.
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as aside:
             _run_download(download, aside, progress)
-            files = locate(name, [aside]).files
-            folder = root / published.layout.folder
+            downloaded = locate(name, [aside])
+            if not downloaded.whole:
+                objects = f"{downloaded.train_objects} + {downloaded.test_objects}"
+                raise MissingData(f"a part of the published set, {objects} objects, was downloaded")
+            folder = root / layout.folder
             folder.mkdir(parents=True, exist_ok=True)
-            for file in files:
-                file.replace(folder / file.name)
+            for file in downloaded.files:
+                _move(file, folder / file.name)
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zlib.error, MissingData) as error:
         reason = textwrap.shorten(str(error) or type(error).__name__, width=200, placeholder=" …")
         rest = f"{found.place} still holds a part of it" if found else missing_message(name, [root])
         raise MissingData(f"download of '{name}' failed ({reason}); {rest}") from error
     return locate(name, [root])
+
+
+def _move(path: Path, target: Path) -> None:
+    """Move a file, or a folder into what is there of it already."""
+    if path.is_dir() and target.is_dir():
+        for child in list(path.iterdir()):
+            _move(child, target / child.name)
+    else:
+        path.replace(target)
 
 
 def _run_download(download: Callable[..., object], folder: str, progress: bool) -> None:

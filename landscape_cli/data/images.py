@@ -7,6 +7,8 @@ import hashlib
 import pickle
 import struct
 import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscape_cli.data.archive import damaged, read_arrays, reading
-from landscape_cli.data.locate import ARCHIVE, SCIKIT_LEARN, Source, check_size, check_train_size
+from landscape_cli.data.locate import ARCHIVE, SCIKIT_LEARN, Source, check_size, check_train_size, pictures
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.errors import MissingData
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 _UNSIGNED_BYTES = 0x08  # type code of an idx file
+_ORDER_SEED = 0  # of the order of pictures that are stored class by class
+_DECODERS = 4  # threads; a picture is decoded and resized without holding the interpreter's lock
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,7 @@ def load_images(
     source
         From :func:`~landscape_cli.data.locate.locate`.
     train_size, test_size
-        The first so many objects of each split, in the published order; None: all.
+        The first so many objects of each split, in the order of :func:`read`; None: all.
     device
         Where the tensors live.
     normalisation
@@ -89,8 +93,8 @@ def load_images(
 
     train_size = check_train_size(source, train_size)
     test_size = check_size(source, "test_size", test_size, source.test_objects, minimum=0)
-    images = read(source)
-    x_train, x_test = images.x_train[:train_size], images.x_test[:test_size]
+    images = read(source, train_size, test_size)
+    x_train, x_test = images.x_train, images.x_test
     if normalisation == "standard":
         means, deviations = _channel_statistics(source, x_train)
         x_train, x_test = (_standardised(x, source.max_value, means, deviations) for x in (x_train, x_test))
@@ -98,21 +102,28 @@ def load_images(
         x_train, x_test = (_symmetric(x, source.max_value) for x in (x_train, x_test))
     return ImageData(
         x_train=torch.from_numpy(x_train).to(device),
-        y_train=torch.from_numpy(images.y_train[:train_size]).to(device),
+        y_train=torch.from_numpy(images.y_train).to(device),
         x_test=torch.from_numpy(x_test).to(device),
-        y_test=torch.from_numpy(images.y_test[:test_size]).to(device),
+        y_test=torch.from_numpy(images.y_test).to(device),
         class_names=images.class_names,
         source=source,
     )
 
 
-def read(source: Source) -> Images:
-    """Read every array of a source and check them: zip CRCs, shapes, lengths, label ranges.
+def read(source: Source, train_size: int | None = None, test_size: int | None = None) -> Images:
+    """Read the arrays of a source and check them: zip CRCs, shapes, lengths, label ranges.
+
+    Objects come in the published order. Pictures in class folders have none: sorted by class and name, those of each
+    split are put in the order ``numpy.random.default_rng(0).permutation``, so that the first ones are of all classes.
+    They are brought to RGB, to H = W pixels on the shorter side (bicubic, with antialiasing), and cropped in the
+    centre.
 
     Parameters
     ----------
     source
         From :func:`~landscape_cli.data.locate.locate`.
+    train_size, test_size
+        The first so many objects of each split; None: all. Of pictures in class folders only these are decoded.
 
     Returns
     -------
@@ -130,10 +141,18 @@ def read(source: Source) -> Images:
         images = _read_archive(source)
     elif IMAGE_SETS[source.name].layout.reader == "idx":
         images = _read_idx_files(source)
-    else:
+    elif IMAGE_SETS[source.name].layout.reader == "cifar":
         images = _read_cifar(source)
+    else:
+        return _read_folders(source, train_size, test_size)
     _check(source, images)
-    return images
+    return Images(
+        x_train=images.x_train[:train_size],
+        y_train=images.y_train[:train_size],
+        x_test=images.x_test[:test_size],
+        y_test=images.y_test[:test_size],
+        class_names=images.class_names,
+    )
 
 
 def _symmetric(x: np.ndarray, max_value: int) -> np.ndarray:
@@ -272,3 +291,46 @@ def _unpickle(name: str, path: Path) -> dict[str, Any]:
         # The published pickles come from Python 2; numpy 2.4.0 to 2.4.4 warn of the way they spell a dtype.
         warnings.simplefilter("ignore")
         return pickle.load(file, encoding="latin1")
+
+
+def _read_folders(source: Source, train_size: int | None, test_size: int | None) -> Images:
+    published = IMAGE_SETS[source.name]
+    parts = []
+    for split, objects, size in zip(
+        source.files, (source.train_objects, source.test_objects), (train_size, test_size), strict=True
+    ):
+        with reading(source.name, split):
+            listed = pictures(split, published.layout.class_folders)
+        if len(listed) != objects:
+            raise damaged(source.name, split, f"it holds {len(listed)} pictures, and {objects} were found at first")
+        used = [listed[index] for index in np.random.default_rng(_ORDER_SEED).permutation(objects)[:size]]
+        parts.append(_decoded(source.name, [path for path, _ in used], source.shape))
+        parts.append(np.array([label for _, label in used], dtype=np.int64))
+    return Images(*parts, class_names=published.class_names)
+
+
+def _decoded(name: str, paths: Sequence[Path], shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode pictures on a few threads, as uint8 (N, C, H, W)."""
+    x = np.empty((len(paths), *shape), dtype=np.uint8)
+
+    def fill(index: int) -> None:
+        x[index] = _picture(name, paths[index], shape[1]).transpose(2, 0, 1)
+
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        # Raises the first error and drops the pictures that still wait.
+        for _ in pool.map(fill, range(len(paths))):
+            pass
+    return x
+
+
+def _picture(name: str, path: Path, side: int) -> np.ndarray:
+    """Decode a picture, bring its shorter side to ``side`` pixels and crop its centre: uint8 (side, side, 3)."""
+    # Only this layout needs it.
+    from PIL import Image
+
+    with reading(name, path), Image.open(path) as stored:
+        # Rounded as torchvision's Resize and CenterCrop do, so that the pixels are those that they give.
+        scaled = tuple(side * length // min(stored.size) for length in stored.size)
+        left, top = (round((length - side) / 2) for length in scaled)
+        resized = stored.convert("RGB").resize(scaled, Image.Resampling.BICUBIC)
+        return np.asarray(resized.crop((left, top, left + side, top + side)))

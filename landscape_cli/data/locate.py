@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from landscape_cli.data.archive import damaged, inspect_archive, reading
@@ -27,7 +27,7 @@ class Source:
     title: str
     description: str
     layout: str  # TORCHVISION, ARCHIVE or SCIKIT_LEARN
-    files: tuple[Path, ...]  # in the layout's order; none for scikit-learn
+    files: tuple[Path, ...]  # in the layout's order; none for scikit-learn; for "folders" those of the two splits
     checksum: str  # SHA-256 hex digest; the same for packed and unpacked files
     train_objects: int
     test_objects: int
@@ -89,8 +89,10 @@ def locate(name: str, roots: Sequence[str | Path]) -> Source:
     for root in map(expand, roots):
         places = [(root / "images" / f"{name}.npz", _from_archive)]
         if published:
-            folders = (root / published.layout.folder, root / "torchvision" / published.layout.folder)
-            places = [(folder, _from_layout) for folder in folders] + places
+            find_layout = _from_folders if published.layout.reader == "folders" else _from_layout
+            parents = (root, root / "torchvision")
+            folders = [parent / folder for parent in parents for folder in published.layout.folders]
+            places = [(folder, find_layout) for folder in folders] + places
         for place, find in places:
             try:
                 source = find(name, place)
@@ -113,13 +115,17 @@ def missing_message(name: str, roots: Sequence[str | Path]) -> str:
     archive = f"images/{name}.npz"
     published = IMAGE_SETS.get(name)
     if published and published.layout:
-        folder = published.layout.folder
-        files = ", ".join(f"{folder}/{file.forms[0][0]}" for file in published.layout.files)
-        packing = "packed or unpacked, " if published.layout.files[0].gz_digest else ""
+        layout = published.layout
+        if layout.reader == "folders":
+            folders = " or ".join(f"{folder}/{{{','.join(layout.splits)}}}" for folder in layout.folders)
+            files = f"{folders} with folders {layout.class_folders[0]} to {layout.class_folders[-1]} of JPEGs"
+        else:
+            files = ", ".join(f"{layout.folder}/{file.forms[0][0]}" for file in layout.files)
+        packing = "packed or unpacked, " if layout.files and layout.files[0].gz_digest else ""
         return (
             f"data set '{name}' ({published.title}) not found: looked for {files} ({packing}also under "
-            f"torchvision/) or {archive} in {searched}; `landscape data fetch {name}` downloads it, "
-            f"profile=embedded needs no download"
+            f"torchvision/) or {archive} in {searched}{_too_small(published, roots)}; `landscape data fetch {name}` "
+            f"downloads it, profile=embedded needs no download"
         )
     known = known_names(roots)
     nearest = difflib.get_close_matches(name, known, n=1)
@@ -128,6 +134,15 @@ def missing_message(name: str, roots: Sequence[str | Path]) -> str:
         f"data set '{name}' not found: no {archive} in {searched}; known data sets: {', '.join(known)}{hint} "
         f"(profile=embedded needs no files)"
     )
+
+
+def _too_small(published: ImageSet, roots: Sequence[str | Path]) -> str:
+    """Say which copies were passed over because their pictures would have to be enlarged."""
+    parents = [parent for root in map(expand, roots) for parent in (root, root / "torchvision")]
+    small = [parent / folder for parent in parents for folder in published.layout.smaller_folders]
+    found = ", ".join(str(folder) for folder in small if os.path.isdir(folder))
+    height, width = published.shape[1:]
+    return f"; too small for {height}x{width} pixels: {found}" if found else ""
 
 
 def known_names(roots: Sequence[str | Path]) -> tuple[str, ...]:
@@ -160,8 +175,7 @@ def check_size(source: Source, key: str, size: int | None, available: int, minim
     if minimum <= size <= available:
         return size
     part = "" if source.whole else ", a part of the published set"
-    # A table is not split; its objects are its complete rows.
-    objects = f"{key.rpartition('.')[2].removesuffix('_size')} objects" if hasattr(source, "shape") else "complete rows"
+    objects = getattr(source, "unit", None) or f"{key.rpartition('.')[2].removesuffix('_size')} objects"
     raise BadInput(
         f"{key}={size} is not possible: data set '{source.name}' has {available} {objects} in "
         f"{source.place}{part}; give {minimum}..{available}, as in {key}={available}, or {key}=null for all"
@@ -199,6 +213,63 @@ def _from_layout(name: str, folder: Path) -> Source | None:
             )
     files = tuple(_verified(name, layout, file.forms, paths) for file, paths in zip(layout.files, present, strict=True))
     return _source(published, TORCHVISION, files, _pinned_checksum(layout))
+
+
+def pictures(split: Path, class_folders: Sequence[str]) -> list[tuple[Path, int]]:
+    """Return the JPEGs of a split and their labels, class after class, sorted by name in each.
+
+    Parameters
+    ----------
+    split
+        The folder of the class folders; one that is not there has no pictures.
+    class_folders
+        Their names, in the order of the labels.
+    """
+    listed = []
+    for label, class_folder in enumerate(class_folders):
+        folder = split / class_folder
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        # Some systems leave hidden files of the same ending beside what they copy.
+        kept = sorted(name for name in names if name.lower().endswith(".jpeg") and not name.startswith("."))
+        listed += [(folder / name, label) for name in kept]
+    return listed
+
+
+def _from_folders(name: str, folder: Path) -> Source | None:
+    published = IMAGE_SETS[name]
+    layout = published.layout
+    splits = tuple(folder / split for split in layout.splits)
+    if not any(os.path.isdir(split) for split in splits):
+        return None
+    with reading(name, folder):
+        found = [pictures(split, layout.class_folders) for split in splits]
+    for split, listed in zip(layout.splits, found, strict=True):
+        labels = {label for _, label in listed}
+        lacking = [f"{split}/{it}" for label, it in enumerate(layout.class_folders) if label not in labels]
+        if lacking:
+            where = ", ".join(lacking) if listed else split
+            raise MissingData(
+                f"data set '{name}': {folder} is incomplete: no pictures in {where}; run `landscape data fetch {name}`"
+            )
+    objects, known = tuple(map(len, found)), (published.train_objects, published.test_objects)
+    if any(held > most for held, most in zip(objects, known, strict=True)):
+        held, most = (" + ".join(map(str, numbers)) for numbers in (objects, known))
+        raise damaged(name, folder, f"it holds {held} pictures, and {published.title} has {most}")
+    return replace(
+        _source(published, TORCHVISION, splits, _listed_checksum(name, folder, layout, found)),
+        train_objects=objects[0],
+        test_objects=objects[1],
+        whole=objects == known,
+    )
+
+
+def _listed_checksum(name: str, folder: Path, layout: Layout, found: list[list[tuple[Path, int]]]) -> str:
+    """Digest of the lines ``<digest of a picture>  <its name below the folder>``, sorted by name."""
+    listed = hashlib.sha256()
+    for path, _ in (picture for listing in found for picture in listing):
+        line = f"{_digest(name, path, layout.algorithm)}  {path.relative_to(folder).as_posix()}\n"
+        listed.update(line.encode(errors="surrogateescape"))
+    return listed.hexdigest()
 
 
 def _verified(name: str, layout: Layout, forms: tuple[tuple[str, str], ...], paths: list[Path]) -> Path:

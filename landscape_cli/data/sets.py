@@ -25,14 +25,25 @@ class Layout:
     """Files as torchvision lays them out.
 
     The order of ``files`` is part of the format. ``idx``: train images, train labels, test images, test labels.
-    ``cifar``: train batches, the test batch, the class names.
+    ``cifar``: train batches, the test batch, the class names. ``folders``: none is pinned; a picture is a JPEG in
+    ``<folder>/<split>/<class folder>``.
     """
 
-    folder: str  # below a root, or below its torchvision/
-    reader: str  # "idx" or "cifar"
+    folder: str  # below a root, or below its torchvision/; where a download goes
+    reader: str  # "idx", "cifar" or "folders"
     algorithm: str  # of the digests; md5 where that is all that is published
     files: tuple[PinnedFile, ...]
     torchvision_class: str  # in torchvision.datasets; downloads it
+    torchvision_size: str | None = None  # which of its sizes is downloaded, if there are several
+    larger_folders: tuple[str, ...] = ()  # the same pictures, larger; taken as well
+    smaller_folders: tuple[str, ...] = ()  # the same pictures, smaller than ImageSet.shape; never taken
+    splits: tuple[str, ...] = ()  # folders of the train and the test objects
+    class_folders: tuple[str, ...] = ()  # (K,), sorted; a class's label is its place among them
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders that are taken, in the order in which they are looked for."""
+        return (self.folder, *self.larger_folders)
 
 
 @dataclass(frozen=True)
@@ -149,6 +160,31 @@ _CIFAR100 = Layout(
     torchvision_class="CIFAR100",
 )
 
+# The archive's md5 is published, which torchvision checks after the download, and no digest of what is in it.
+_IMAGENETTE = Layout(
+    folder="imagenette2-320",
+    reader="folders",
+    algorithm="sha256",
+    files=(),
+    torchvision_class="Imagenette",
+    torchvision_size="320px",
+    larger_folders=("imagenette2",),
+    smaller_folders=("imagenette2-160",),
+    splits=("train", "val"),
+    class_folders=(
+        "n01440764",
+        "n02102040",
+        "n02979186",
+        "n03000684",
+        "n03028079",
+        "n03394916",
+        "n03417042",
+        "n03425413",
+        "n03445777",
+        "n03888257",
+    ),
+)
+
 IMAGE_SETS: dict[str, ImageSet] = {
     image_set.name: image_set
     for image_set in (
@@ -238,6 +274,31 @@ IMAGE_SETS: dict[str, ImageSet] = {
             test_objects=10000,
             layout=_CIFAR100,
             related="cifar10",
+        ),
+        ImageSet(
+            name="imagenette",
+            title="Imagenette",
+            description="objects and scenes, ten classes of ImageNet",
+            shape=(3, 200, 200),
+            classes=10,
+            max_value=255,
+            train_objects=9469,
+            test_objects=3925,
+            layout=_IMAGENETTE,
+            class_names=(
+                "tench",
+                "English springer",
+                "cassette player",
+                "chain saw",
+                "church",
+                "French horn",
+                "garbage truck",
+                "gas pump",
+                "golf ball",
+                "parachute",
+            ),
+            channel_means=(0.485, 0.456, 0.406),  # ImageNet's
+            channel_deviations=(0.229, 0.224, 0.225),
         ),
     )
 }

@@ -232,7 +232,7 @@ def test_unknown_name_lists_the_known_ones_and_the_nearest(write_archive, tmp_pa
     write_archive("moons")
     message = refusal("fashion-mnist", [tmp_path])
     assert f"no images/fashion-mnist.npz in {tmp_path}" in message
-    assert "known data sets: digits, digits_32, mnist, fashion_mnist, cifar10, cifar100, moons" in message
+    assert "known data sets: digits, digits_32, mnist, fashion_mnist, cifar10, cifar100, imagenette, moons" in message
     assert "did you mean 'fashion_mnist'?" in message
     assert "did you mean 'moons'?" in refusal("moon", [tmp_path])
     assert "did you mean" not in refusal("zzz", [tmp_path])
