@@ -13,10 +13,13 @@ from omegaconf import OmegaConf
 from landscape_cli import provenance
 from landscape_cli.composing import load
 from landscape_cli.config import ViTConfig
+from landscape_cli.data.corpora import CorpusSource, load_corpus, locate_corpus
+from landscape_cli.data.corpus_sets import CORPUS_SETS
 from landscape_cli.data.locate import Source, data_roots, known_names, locate
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tables import TABLE_SETS
 from landscape_cli.data.tabular import TableSource, load_table, locate_table
+from landscape_cli.dataset_identity import AnySource
 from landscape_cli.draw import draw
 from landscape_cli.errors import BadInput, DamagedPoint, LandscapeError, MissingData
 from landscape_cli.features.checkpoints import find_checkpoint
@@ -100,7 +103,7 @@ def data(action: str, names: Sequence[str]) -> int:
         if not names:
             return 0
     code = 0
-    for name in names or (*(known_names(roots) if action != "fetch" else IMAGE_SETS), *TABLE_SETS):
+    for name in names or _every_name(action, roots):
         try:
             source = _looked_up(action, name, roots)
         except LandscapeError as error:
@@ -117,12 +120,24 @@ def data(action: str, names: Sequence[str]) -> int:
             print(f"{name:<24} {size}, {task}, {source.checksum[:12]}, {place}")
             continue
         part = "whole" if source.whole else "a part of the published set"
+        if isinstance(source, CorpusSource):
+            size = f"{source.train_objects} aligned train lines, {source.test_objects} test"
+            print(f"{name:<24} {size}, {' '.join(source.languages)}, {part}, {source.checksum[:12]}, {source.place}")
+            continue
         size = f"{source.train_objects} train, {source.test_objects} test, {'x'.join(map(str, source.shape))}"
         print(f"{name:<14} {size}, {source.classes} classes, {part}, {source.checksum[:12]}, {place}")
     return code
 
 
-def _looked_up(action: str, name: str, roots: Sequence[Path]) -> Source | TableSource:
+def _every_name(action: str, roots: Sequence[Path]) -> tuple[str, ...]:
+    """Every data set that is known or lies in a root; of those that are fetched what can be."""
+    if action == "fetch":
+        corpora = [name for name, corpus in CORPUS_SETS.items() if not corpus.get]
+        return (*IMAGE_SETS, *TABLE_SETS, *corpora)
+    return (*known_names(roots), *TABLE_SETS, *CORPUS_SETS)
+
+
+def _looked_up(action: str, name: str, roots: Sequence[Path]) -> AnySource:
     """Find a data set, after fetching it, or read all of it, if that is the action."""
     from landscape_cli.data.fetch import fetch, writable_root
 
@@ -137,6 +152,18 @@ def _looked_up(action: str, name: str, roots: Sequence[Path]) -> Source | TableS
             return fetch_table(name, writable_root(roots))
         if action == "verify":
             load_table(source)
+        return source
+    if name in CORPUS_SETS:
+        try:
+            source = locate_corpus({"name": name}, roots)
+        except MissingData:
+            if action != "fetch":
+                raise
+            from landscape_cli.data.fetch_corpora import fetch_corpus
+
+            return fetch_corpus(name, writable_root(roots))
+        if action == "verify":
+            load_corpus(source, teacher_size=1, student_size=1, test_size=1)
         return source
     if action == "fetch":
         return _whole(name, roots) or fetch(name, writable_root(roots))

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 
+from landscape_cli.data.corpus_sets import CORPUS_SETS
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tables import TABLE_SETS
 from landscape_cli.errors import BadInput
@@ -31,7 +32,7 @@ def complete(words: list[str]) -> int:
         return 0
     if query and typed[1] != "run":
         last = "" if finished else typed[-1]
-        data = (*IMAGE_SETS, *TABLE_SETS) if len(typed) + finished > 3 else DATA_ACTIONS
+        data = (*IMAGE_SETS, *TABLE_SETS, *CORPUS_SETS) if len(typed) + finished > 3 else DATA_ACTIONS
         choices = {"show": tuple(shipped()), "figures": tuple(shipped()), "data": data}.get(typed[1], ())
         _print(choices, last)
         return 0

@@ -50,7 +50,23 @@ class TableConfig:
     in_place_of: list[str] = field(default_factory=list)  # set by prepare: what it stands in for
 
 
-DATASETS: dict[str, type] = {"images": DatasetConfig, "table": TableConfig}
+@dataclass
+class CorpusConfig:
+    """A parallel corpus: a teacher translates from one language, its student from another, both to the same."""
+
+    name: str
+    kind: str = bounded("corpus", choices=("corpus",))
+    path: str | None = None  # of a user's own folder of aligned files; null: a known corpus
+    teacher_language: str = bounded("de", pattern=r"[a-z]{2,3}", allowed="a language code, such as de")
+    student_language: str = bounded("fr", pattern=r"[a-z]{2,3}", allowed="a language code, such as fr")
+    target_language: str = bounded("en", pattern=r"[a-z]{2,3}", allowed="a language code, such as en")
+    train_size: int | None = bounded(None, minimum=1)  # the first so many aligned train lines; null: all
+    max_size: int | None = bounded(None, minimum=1)  # never more than this, however many there are
+    embedded: str = "toy_translation"  # what stands in for it under profile=embedded
+    in_place_of: list[str] = field(default_factory=list)  # set by prepare: what it stands in for
+
+
+DATASETS: dict[str, type] = {"images": DatasetConfig, "table": TableConfig, "corpus": CorpusConfig}
 
 
 @dataclass
@@ -92,6 +108,17 @@ class ConvConfig:
 
 
 @dataclass
+class LeNetConfig:
+    """Stages of convolution, ReLU and max pooling, then connected layers (thesis 4.4.2, Tables 4.3 and 4.4)."""
+
+    kind: str = bounded("lenet", choices=("lenet",))
+    channels: list[int] = bounded(factory=lambda: [24, 48], minimum=1)  # of each stage
+    kernel_sizes: list[int] = bounded(factory=lambda: [5, 5], minimum=1)  # of each stage
+    hidden: list[int] = bounded(factory=lambda: [120], minimum=1)  # widths of the connected layers before the last
+    bias: bool = True
+
+
+@dataclass
 class TransformerConfig:
     """Patches, transformer blocks, the mean over tokens, a linear head (thesis 2.3, 2.4)."""
 
@@ -108,12 +135,26 @@ class TransformerConfig:
     pre_norm: bool = False  # layer norms before attention and network, and one at the end
 
 
+@dataclass
+class EncoderDecoderConfig:
+    """The transformer that translates: an encoder and a decoder of as many blocks each (thesis 4.4.2)."""
+
+    kind: str = bounded("encoder_decoder", choices=("encoder_decoder",))
+    hidden_size: int = bounded(128, minimum=2)
+    ffn_size: int = bounded(256, minimum=1)
+    num_layers: int = bounded(2, minimum=1)  # blocks of the encoder, and of the decoder
+    num_heads: int = bounded(4, minimum=1)
+    dropout: float = bounded(0.1, minimum=0, below=1)
+
+
 MODELS: dict[str, type] = {
     "mlp": MLPConfig,
     "feedforward": FeedForwardConfig,
     "conv1d": ConvConfig,
     "conv2d": ConvConfig,
+    "lenet": LeNetConfig,
     "vit": TransformerConfig,
+    "encoder_decoder": EncoderDecoderConfig,
 }
 
 
@@ -166,6 +207,31 @@ FEATURES: dict[str, type] = {"random_conv": RandomConvConfig, "small_cnn": Small
 
 
 @dataclass
+class StyleConfig:
+    """φ of pictures, from the student's domain to the teacher's: a generator, or a fixed stylisation."""
+
+    kind: str = bounded("style", choices=("style",))
+    checkpoint: str | None = None  # of a CycleGAN generator (.pth); null: the stylisation
+    levels: int = bounded(4, minimum=3, maximum=64)  # of its brightness
+    seed: int = bounded(0, minimum=0, maximum=2**31)  # of its palette
+
+
+@dataclass
+class TranslationConfig:
+    """φ of sentences, from the student's language to the teacher's: a translator, or a table of words."""
+
+    kind: str = bounded("translation", choices=("translation",))
+    checkpoint: str | None = None  # folder of an NLLB checkpoint (transformers); null: IBM model 1
+    source_code: str = "fra_Latn"  # the translator's names of the languages
+    target_code: str = "deu_Latn"
+    pairs: int | None = bounded(None, minimum=1)  # at most so many aligned sentences for IBM model 1; null: all
+    iterations: int = bounded(10, minimum=1)  # of its estimation
+
+
+MAPPINGS: dict[str, type] = {"style": StyleConfig, "translation": TranslationConfig}
+
+
+@dataclass
 class TrainingConfig:
     """Adam on minibatches, cross-entropy."""
 
@@ -200,6 +266,9 @@ class ProfileConfig:
     train_steps: int | None = bounded(None, minimum=0)  # of their trained networks
     removal_steps: int | None = bounded(None, minimum=1)  # in which a network's parameters are removed
     posterior_iterations: int | None = bounded(None, minimum=1)  # of a variational posterior's fit
+    teacher_objects: int | None = bounded(None, minimum=1)  # that a teacher is trained on, in distillation
+    student_objects: int | None = bounded(None, minimum=1)  # that its students are trained on
+    pairs: int | None = bounded(None, minimum=1)  # of aligned sentences that a translation is estimated from
     embedded: bool = False
 
 
@@ -238,11 +307,12 @@ class Config:
     dataset: Any = None  # one of DATASETS, by its ``kind``
     features: Any = None  # one of FEATURES, by its ``kind``; null: the objects themselves
     model: Any = None  # one of MODELS, by its ``kind``
+    mapping: Any = None  # one of MAPPINGS, by its ``kind``
     training: TrainingConfig | None = None
     grid: dict[str, list[Any]] = field(default_factory=dict)  # axis -> values
     by_dataset: dict[str, Any] = field(
         default_factory=dict
-    )  # data set -> keys of dataset, training and measure that differ
+    )  # data set -> keys of dataset, model, training and measure that differ
     caps: dict[str, Any] = field(default_factory=dict)  # profile -> caps in the place of its own
     sweep: str = bounded("cross", choices=("cross", "full"))  # one axis at a time, or all combinations
     measure: Any = field(default_factory=dict)  # the family's Options

@@ -1,17 +1,25 @@
-"""The config node ``dataset``: images or a table, what an experiment takes, what stands in where there is no data."""
+"""The config node ``dataset``: of which kind it is, what an experiment takes, what stands in without data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from landscape_cli.config import DatasetConfig, TableConfig
+from landscape_cli.config import CorpusConfig, DatasetConfig, TableConfig
+from landscape_cli.data.corpus_sets import CORPUS_SETS, LANGUAGES, check_corpus_name
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tables import STAND_INS, TABLE_SETS, check_table_name
 from landscape_cli.errors import BadInput
 
-_NOUNS = {"images": "a set of images", "table": "a table"}
-_PLURALS = {"images": "images, for example dataset=mnist", "table": "tables, for example dataset=boston"}
+DatasetNode = DatasetConfig | TableConfig | CorpusConfig
+
+_KNOWN = {"images": IMAGE_SETS, "table": TABLE_SETS, "corpus": CORPUS_SETS}
+_NOUNS = {"images": "a set of images", "table": "a table", "corpus": "a parallel corpus"}
+_PLURALS = {
+    "images": "images, for example dataset=mnist",
+    "table": "tables, for example dataset=boston",
+    "corpus": "parallel corpora, for example dataset=multi30k",
+}
 
 
 def check_kind(node: Any, taken: str, experiment: str) -> None:
@@ -27,29 +35,32 @@ def check_kind(node: Any, taken: str, experiment: str) -> None:
     if not isinstance(node, Mapping):
         return
     kind, name = node.get("kind", "images"), node.get("name")
-    if kind in _NOUNS and kind != taken and name not in (IMAGE_SETS if taken == "images" else TABLE_SETS):
+    if kind in _NOUNS and kind != taken and name not in _KNOWN[taken]:
         raise BadInput(f"dataset: {name!r} is {_NOUNS[kind]}; {experiment} takes {_PLURALS[taken]}")
     _check_name(name, taken, "dataset", experiment)
     if kind in _NOUNS and kind != taken:
         raise BadInput(f"dataset.kind: {kind!r}; {experiment} takes {_PLURALS[taken]}")
 
 
-def check_grid(grid: Mapping[str, list[Any]], node: DatasetConfig | TableConfig, experiment: str) -> None:
+def check_grid(grid: Mapping[str, list[Any]], node: DatasetNode, experiment: str) -> None:
     """Refuse names in ``grid.dataset`` that are data sets of another kind."""
     for name in grid.get("dataset", []):
         _check_name(name, node.kind, "grid.dataset", experiment)
 
 
-def check_table(grid: Mapping[str, list[Any]], node: DatasetConfig | TableConfig) -> None:
-    """Refuse a table that is not known and has no file, and what is said of a table that is not used."""
-    if not isinstance(node, TableConfig):
+def check_names(grid: Mapping[str, list[Any]], node: DatasetNode) -> None:
+    """Refuse a table or corpus that is not known and has no path, and what is said of one that is not used."""
+    if isinstance(node, DatasetConfig):
         return
+    check_name = check_table_name if isinstance(node, TableConfig) else check_corpus_name
     names = grid.get("dataset", [node.name])
     for name in names:
         own = name == node.name
-        check_table_name(name, node.path if own else None, "dataset.name" if own else "grid.dataset")
+        check_name(name, node.path if own else None, "dataset.name" if own else "grid.dataset")
+    if isinstance(node, CorpusConfig):
+        _check_languages(node)
     if node.name not in names:
-        for key in ("path", "target", "drop"):
+        for key in ("path", "target", "drop") if isinstance(node, TableConfig) else ("path",):
             if getattr(node, key) is not None:
                 raise BadInput(
                     f"dataset.{key}: {getattr(node, key)!r} is for {node.name!r}, which grid.dataset does not have; "
@@ -57,7 +68,14 @@ def check_table(grid: Mapping[str, list[Any]], node: DatasetConfig | TableConfig
                 )
 
 
-def stand_in(node: DatasetConfig | TableConfig, grid: dict[str, list[Any]], given: set[str]) -> None:
+def _check_languages(node: CorpusConfig) -> None:
+    roles = list(LANGUAGES)
+    for role, other in ((role, other) for k, role in enumerate(roles) for other in roles[:k]):
+        if getattr(node, role) == getattr(node, other):
+            raise BadInput(f"dataset.{role}: {getattr(node, role)!r} is the {other} too; allowed: three different ones")
+
+
+def stand_in(node: DatasetNode, grid: dict[str, list[Any]], given: set[str]) -> None:
     """Put data that needs no file in the place of what is configured, and note for what; in place.
 
     Parameters
@@ -68,10 +86,11 @@ def stand_in(node: DatasetConfig | TableConfig, grid: dict[str, list[Any]], give
     names = grid.get("dataset", [node.name])
     instead = {name: _instead(node, name) for name in [*names, node.name]}
     node.in_place_of = [name for name in names if name != instead[name]]
-    if isinstance(node, TableConfig) and instead[node.name] != node.name:
+    if not isinstance(node, DatasetConfig) and instead[node.name] != node.name:
         if node.train_size is not None and "dataset.train_size" not in given:
             node.max_size = min(node.train_size, node.max_size or node.train_size)  # there may be fewer
-        for key, value in {"target": None, "drop": None, "encoding": None, "task": "auto", "train_size": None}.items():
+        of_a_table = {"target": None, "drop": None, "encoding": None, "task": "auto"}
+        for key, value in {"train_size": None, **(of_a_table if isinstance(node, TableConfig) else LANGUAGES)}.items():
             if f"dataset.{key}" not in given:
                 setattr(node, key, value)
         node.path = None
@@ -80,7 +99,7 @@ def stand_in(node: DatasetConfig | TableConfig, grid: dict[str, list[Any]], give
         grid["dataset"] = list(dict.fromkeys(instead[name] for name in names))
 
 
-def _instead(node: DatasetConfig | TableConfig, name: str) -> str:
+def _instead(node: DatasetNode, name: str) -> str:
     if not isinstance(node, TableConfig) or node.embedded is not None:
         return node.embedded
     if name in TABLE_SETS:
@@ -89,6 +108,6 @@ def _instead(node: DatasetConfig | TableConfig, name: str) -> str:
 
 
 def _check_name(name: Any, taken: str, key: str, experiment: str) -> None:
-    other = {"images": ("table", TABLE_SETS), "table": ("images", IMAGE_SETS)}[taken]
-    if isinstance(name, str) and name in other[1]:
-        raise BadInput(f"{key}: {name!r} is {_NOUNS[other[0]]}; {experiment} takes {_PLURALS[taken]}")
+    for kind, known in _KNOWN.items():
+        if kind != taken and isinstance(name, str) and name in known:
+            raise BadInput(f"{key}: {name!r} is {_NOUNS[kind]}; {experiment} takes {_PLURALS[taken]}")

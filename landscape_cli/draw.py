@@ -17,9 +17,12 @@ from typing import Any
 import pandas as pd
 
 from landscape_cli import provenance
-from landscape_cli.data.locate import ARCHIVE, Source
+from landscape_cli.data.corpora import CorpusSource
+from landscape_cli.data.locate import ARCHIVE
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tabular import TableSource
+from landscape_cli.dataset_identity import AnySource
+from landscape_cli.distillation.checkpoints import mapping_name
 from landscape_cli.experiment import Results, Table, Verdict
 from landscape_cli.plan import Plan
 from landscape_cli.store import StoredPoint
@@ -116,7 +119,7 @@ def gather(plan: Plan, stored: Mapping[str, StoredPoint]) -> Results:
 
 def describe(plan: Plan, results: Results) -> str:
     """Name the data sets, their sizes, the profile and what is missing, for the small print of figures and tables."""
-    used, trainings, extractors, standardised = {}, {}, [], []
+    used, trainings, extractors, standardised, mappings = {}, {}, [], [], {}
     for point in results.points:
         dataset = point.settings.get("dataset")
         if dataset:
@@ -124,6 +127,8 @@ def describe(plan: Plan, results: Results) -> str:
             if dataset.get("normalisation") == "standard":
                 standardised.append(dataset["name"])
             trainings[dataset["name"]] = point.settings.get("training")
+        if "mapping" in point.settings:
+            mappings[f"φ: {mapping_name(point.settings['mapping'])}"] = None
         if "features" in point.settings and point.settings["features"] not in extractors:
             extractors.append(point.settings["features"])
     parts = [
@@ -134,6 +139,7 @@ def describe(plan: Plan, results: Results) -> str:
     if wanted:
         parts.append(f"in place of {', '.join(wanted)}")
     parts += [_describe_extractor(extractor, plan, results) for extractor in extractors]
+    parts += mappings
     if "training" in plan.experiment.uses:
         seeds = [_count(plan.config.seeds, "seed")] if "seeds" in plan.experiment.uses else []
         parts.append(", ".join([*seeds, _describe_training(trainings, results)]))
@@ -188,7 +194,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _describe_data(name: str, count: int, source: Source | TableSource | None) -> str:
+def _describe_data(name: str, count: int, source: AnySource | None) -> str:
     if source is None:
         return f"{name}, {count} objects"
     if isinstance(source, TableSource):
@@ -197,6 +203,12 @@ def _describe_data(name: str, count: int, source: Source | TableSource | None) -
         left = f", {_count(source.dropped, 'row')} with missing values left out" if source.dropped else ""
         return f"{source.title}, {size}{left}"
     part = "" if source.whole else f" (a part of {source.title})"
+    if isinstance(source, CorpusSource):
+        whole = count == source.train_objects
+        size = f"all {count}" if whole else f"the first {count} of {source.train_objects}"
+        teacher, student, target = source.languages
+        left = f", {_count(source.dropped, 'line')} with a blank left out" if source.dropped else ""
+        return f"{source.title} ({teacher}-{target}, {student}-{target}), {size} aligned train lines{part}{left}"
     if source.layout == ARCHIVE and name in IMAGE_SETS:
         part += f" from an archive of checksum {source.checksum[:12]}"
     size = f"all {count}" if count == source.train_objects else f"the first {count} of {source.train_objects}"

@@ -14,12 +14,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pandas as pd
     import torch
     from matplotlib.figure import Figure as Drawing
 
     from landscape_cli.config import Config
+    from landscape_cli.data.corpora import Corpus, CorpusSource
     from landscape_cli.data.images import ImageData
     from landscape_cli.data.locate import Source
     from landscape_cli.data.tabular import TableData, TableSource
@@ -80,11 +83,23 @@ def dataset_settings(config: Any, name: str) -> dict[str, Any]:
     if config.kind == "images":
         own = {field: getattr(config, field) for field in ("train_size", "max_size", "normalisation")}
         return {"name": name, **own}
-    fields = ("path", "target", "drop", "encoding", "task", "train_size", "max_size")
-    settings = {"name": name, **{field: getattr(config, field) for field in fields}}
+    if config.kind == "corpus":
+        fields, one = ("path", "teacher_language", "student_language", "target_language"), ("path",)
+    else:
+        fields, one = ("path", "target", "drop", "encoding", "task"), ("path", "target", "drop")
+    settings = {"name": name, **{field: getattr(config, field) for field in (*fields, "train_size", "max_size")}}
     if name != config.name:
-        settings |= {"path": None, "target": None, "drop": None}
+        settings |= dict.fromkeys(one)
     return settings
+
+
+def mapping_settings(config: Any) -> dict[str, Any]:
+    """Return what is asked of a mapping φ: of a checkpoint, or what the mapping without one depends on."""
+    fields = asdict(config)
+    own = {"style": ("seed", "levels"), "translation": ("pairs", "iterations")}[config.kind]
+    if config.checkpoint is None:
+        return {name: fields[name] for name in ("kind", *own)}
+    return {name: value for name, value in fields.items() if name not in own}
 
 
 @dataclass(frozen=True)
@@ -92,10 +107,13 @@ class Context:
     """What a measurement is given beside its point; none of it changes the numbers beyond rounding."""
 
     device: torch.device
-    source: Source | TableSource | None  # the point's data set, where it is
+    source: Source | TableSource | CorpusSource | None  # the point's data set, where it is
     images: Callable[[], ImageData]  # the point's data set or its features, on the device
     progress: Callable[..., Any]  # like tqdm, for a loop inside the point
     table: Callable[[], TableData] | None = None  # the point's data set, where the experiment takes tables
+    # Where it takes parallel corpora: called with teacher_size, student_size, test_size and pairs.
+    corpus: Callable[..., Corpus] | None = None
+    mapping: Path | None = None  # the checkpoint of the point's mapping φ, if it has one
 
 
 @dataclass(frozen=True)
@@ -122,7 +140,9 @@ class Results:
     missing: tuple[Point, ...]
     frames: Mapping[str, pd.DataFrame]  # with one column a coordinate, before the frame's own
     arrays: Mapping[Point, Mapping[str, np.ndarray]]
-    sources: Mapping[str, Source | TableSource]  # by name; empty where they were not found and the results were
+    sources: Mapping[
+        str, Source | TableSource | CorpusSource
+    ]  # by name; empty where they were not found and the results were
     profile: str
 
 
@@ -175,7 +195,7 @@ class Experiment(ABC):
     Options: ClassVar[type] = NoOptions  # dataclass of the config node ``measure``
     uses: ClassVar[frozenset[str]] = frozenset()  # config nodes needed: dataset, model, training, seeds
     optional: ClassVar[frozenset[str]] = frozenset()  # config nodes that can be there too: features
-    data: ClassVar[str] = "images"  # what its data sets are: images, or table
+    data: ClassVar[str] = "images"  # what its data sets are: images, table or corpus
     min_objects: ClassVar[int] = 1  # of a data set, below which there is nothing to measure
     threads: ClassVar[int | None] = None  # of the CPU where ``threads`` is not configured; None: torch's choice
     threads_run_tasks: ClassVar[bool] = False  # one thread an operator, the others for tasks side by side
@@ -206,7 +226,9 @@ class Experiment(ABC):
         if config.features is not None:
             settings["features"] = asdict(config.features)
         if "model" in self.uses:
-            settings["model"] = asdict(config.model)
+            settings["model"] = {**asdict(config.model), **own.get("model", {})}
+        if config.mapping is not None:
+            settings["mapping"] = mapping_settings(config.mapping)
         if "training" in self.uses:
             training = {**asdict(config.training), **own.get("training", {})}
             settings["training"] = without_unused(training)
@@ -216,7 +238,7 @@ class Experiment(ABC):
             settings["model" if name in settings.get("model", {}) else "measure"][name] = value
         return settings
 
-    def operations(self, point: Point, source: Source | TableSource) -> float:
+    def operations(self, point: Point, source: Source | TableSource | CorpusSource) -> float:
         """Floating-point operations that a located point takes, roughly, where it can be long; 0 where it cannot.
 
         Before anything is measured the runner tells what it expects, and refuses what would take days on a CPU.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from landscape_cli.config import Config
-from landscape_cli.data.locate import Source, check_train_size, data_roots, locate
+from landscape_cli.data.corpora import locate_corpus
+from landscape_cli.data.corpus_sets import CORPUS_SETS
+from landscape_cli.data.locate import Source, data_roots, locate
 from landscape_cli.data.sets import IMAGE_SETS
-from landscape_cli.data.tables import TABLE_SETS, default_drop
-from landscape_cli.data.tabular import TableSource, locate_table
+from landscape_cli.data.tables import TABLE_SETS
+from landscape_cli.data.tabular import locate_table
+from landscape_cli.dataset_identity import AnySource, identity, kind_of, same_dataset
+from landscape_cli.distillation.checkpoints import find_mapping
 from landscape_cli.errors import BadInput, DamagedData, ImpossibleModel, LandscapeError, MissingData, MissingExtractor
 from landscape_cli.experiment import Experiment, Point
 from landscape_cli.features.checkpoints import Checkpoint, find_checkpoint
@@ -39,8 +43,9 @@ class Plan:
     store: Store
     located: tuple[Located, ...]
     unlocated: Mapping[int, tuple[Point, LandscapeError]]  # by position; their data is missing, damaged or too small
-    sources: Mapping[str, Source | TableSource]
-    checkpoints: Mapping[str, Checkpoint]  # by checksum
+    sources: Mapping[str, AnySource]
+    checkpoints: Mapping[str, Checkpoint]  # of feature extractors, by checksum
+    mappings: Mapping[str, Path]  # checkpoints of mappings φ, by checksum
 
     @property
     def shard(self) -> tuple[Located, ...]:
@@ -89,7 +94,17 @@ def make_plan(config: Config, download: bool = False, from_store: bool = False) 
             settings = key[1]
         resolved = Point.of(point.coordinates, settings)
         located.append(Located(resolved, key_of(family, experiment.version, settings), position))
-    return Plan(config, experiment, family, store, tuple(located), unlocated, finder.sources, finder.checkpoints)
+    return Plan(
+        config,
+        experiment,
+        family,
+        store,
+        tuple(located),
+        unlocated,
+        finder.sources,
+        finder.checkpoints,
+        finder.mappings,
+    )
 
 
 class _Finder:
@@ -99,17 +114,19 @@ class _Finder:
         self.min_objects = min_objects
         self.roots = data_roots(config.data.roots)
         self.download = download and config.data.download
-        self.sources: dict[str, Source | TableSource] = {}
+        self.sources: dict[str, AnySource] = {}
         self.errors: dict[str, LandscapeError] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
         self.found: dict[tuple, Checkpoint] = {}
+        self.mappings: dict[str, Path] = {}
 
     def resolve(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Replace what was asked of a data set by what identifies the objects that are used."""
         if "dataset" not in settings:
             return settings
         wanted = settings["dataset"]
-        if is_table(wanted):
+        kind = kind_of(wanted)
+        if kind != "images":
             source = self.find(wanted["name"], wanted)
         else:
             if wanted["name"] in IMAGE_SETS:
@@ -118,12 +135,15 @@ class _Finder:
             self._check_models(settings, source.shape)
         dataset = identity(wanted, source)
         if dataset["objects"] < self.min_objects:
-            objects = "objects" if is_table(wanted) else "train objects"
+            objects = {"images": "train objects", "table": "objects", "corpus": "train lines"}[kind]
             few = f"{dataset['objects']} of {source.train_objects} {objects} of {source.title}"
             raise BadInput(f"dataset.train_size: {few}; allowed: {self.min_objects} or more")
         settings = {**settings, "dataset": dataset}
         if "features" in settings:
             settings["features"] = self._extractor(settings["features"], source, dataset["normalisation"])
+        if "checkpoint" in settings.get("mapping", {}):
+            settings["mapping"], path = find_mapping(settings["mapping"])
+            self.mappings[settings["mapping"]["checksum"]] = path
         return settings
 
     def _check_models(self, settings: Mapping[str, Any], shape: tuple[int, int, int]) -> None:
@@ -133,6 +153,8 @@ class _Finder:
             conv_geometry({**features, "kind": "conv2d"}, shape, name, "features")
         if "model" in settings:
             check_model(settings["model"], None if features else shape, name)
+        if "teacher" in settings["measure"]:
+            check_model(settings["measure"]["teacher"], None if features else shape, name, "measure.teacher")
 
     def _extractor(self, wanted: Mapping[str, Any], source: Source, normalisation: str) -> dict[str, Any]:
         """Replace what was asked of a feature extractor by what identifies it."""
@@ -182,119 +204,79 @@ class _Finder:
         asked = {"name": name, "train_size": None, "max_size": wanted["train_size"], "normalisation": normalisation}
         return identity(asked, other)
 
-    def find(self, name: str, table: Mapping[str, Any] | None = None) -> Source | TableSource:
-        """Find a set of images, or what is wanted of a table."""
+    def find(self, name: str, wanted: Mapping[str, Any] | None = None) -> AnySource:
+        """Find a set of images by its name, or what is wanted of another kind of data set."""
         if name in self.errors:
             raise self.errors[name]
         if name not in self.sources:
             try:
-                self.sources[name] = self._locate_table(table) if table else self._locate(name)
+                self.sources[name] = self._locate(wanted or {"name": name})
             except LandscapeError as error:
                 self.errors[name] = error
                 raise
         return self.sources[name]
 
-    def _locate(self, name: str) -> Source:
+    def _locate(self, wanted: Mapping[str, Any]) -> AnySource:
+        name, kind = wanted["name"], kind_of(wanted)
         try:
-            return locate(name, self.roots)
+            return _look(wanted, self.roots)
         except DamagedData:  # a new download would hide it, and damaged files are the user's to delete
             raise
         except MissingData as missing:
-            if not self.download or name not in IMAGE_SETS:
+            can_be_fetched = {
+                "images": name in IMAGE_SETS,
+                "table": name in TABLE_SETS and TABLE_SETS[name].files,
+                "corpus": name in CORPUS_SETS and CORPUS_SETS[name].url,
+            }[kind]
+            if not self.download or wanted.get("path") is not None or not can_be_fetched:
                 raise
-            from landscape_cli.data.fetch import fetch, writable_root
-
             try:
-                return fetch(name, writable_root(self.roots))
+                return _fetch(wanted, self.roots)
             except MissingData as failed:
                 reason = str(failed).partition(";")[0]
                 raise MissingData(f"{missing} ({reason})") from failed
 
-    def _locate_table(self, wanted: Mapping[str, Any]) -> TableSource:
-        try:
-            return locate_table(wanted, self.roots)
-        except DamagedData:
-            raise
-        except MissingData as missing:
-            if not self.download or wanted["path"] is not None or not TABLE_SETS[wanted["name"]].files:
-                raise
-            from landscape_cli.data.fetch import writable_root
-            from landscape_cli.data.fetch_tables import fetch_table
 
-            root = writable_root(self.roots)
-            try:
-                fetch_table(wanted["name"], root)
-            except MissingData as failed:
-                reason = str(failed).partition(";")[0]
-                raise MissingData(f"{missing} ({reason})") from failed
-            return locate_table(wanted, [root])
+def _look(wanted: Mapping[str, Any], roots: Sequence[Path]) -> AnySource:
+    """Find what is wanted of a data set."""
+    kind = kind_of(wanted)
+    if kind == "images":
+        return locate(wanted["name"], roots)
+    return locate_table(wanted, roots) if kind == "table" else locate_corpus(wanted, roots)
 
 
-def is_table(dataset: Mapping[str, Any]) -> bool:
-    """Whether the settings of a data set, as wanted or as stored, are a table's."""
-    return "target" in dataset
+def _fetch(wanted: Mapping[str, Any], roots: Sequence[Path]) -> AnySource:
+    """Download a data set, and find what is wanted of it."""
+    from landscape_cli.data.fetch import fetch, writable_root
 
+    name, kind, root = wanted["name"], kind_of(wanted), writable_root(roots)
+    if kind == "images":
+        return fetch(name, root)
+    if kind == "table":
+        from landscape_cli.data.fetch_tables import fetch_table
 
-def identity(wanted: Mapping[str, Any], source: Source | TableSource) -> dict[str, Any]:
-    """Say which objects a point uses: name, number and checksum of the data set; what is used of a table.
-
-    Raises
-    ------
-    BadInput
-        If more objects are asked for than there are.
-    """
-    cap, size = wanted["max_size"], wanted["train_size"]
-    if size is not None and cap is not None:
-        size = min(size, cap)
-    if size is not None:
-        check_train_size(source, size)
+        fetch_table(name, root)
     else:
-        size = min(source.train_objects, cap or source.train_objects)
-    known = {"normalisation": wanted["normalisation"]} if "normalisation" in wanted else {}
-    if isinstance(source, TableSource):  # as found, so that asking for the default makes no difference
-        known = {"target": source.target, "drop": list(source.drop), "encoding": source.encoding, "task": source.task}
-    return {"name": wanted["name"], "objects": size, "checksum": source.checksum, **known}
+        from landscape_cli.data.fetch_corpora import fetch_corpus
+
+        fetch_corpus(name, root)
+    return _look(wanted, [root])
 
 
 def _stored_key(store: Store, family: str, version: int, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """Find the one stored point with these settings, whatever its data set's checksum and, unless asked, size."""
     dataset = wanted.get("dataset") or {}
-    sizes = [s for s in (dataset.get("train_size"), dataset.get("max_size")) if s is not None]
     rest = {k: v for k, v in wanted.items() if k not in ("dataset", "features")}
     found = []
     for document in store.documents(family):
         settings = document["settings"]
         stored = settings.get("dataset", {})
-        same = all(stored.get(name) == dataset.get(name) for name in ("name", "normalisation"))
-        same = same and (is_table(dataset) == is_table(stored))
-        same = same and (not is_table(dataset) or _same_table(stored, dataset))
-        same = same and (not sizes or stored["objects"] == min(sizes))
-        same = same and _same_extractor(settings.get("features"), wanted.get("features"))
+        same = same_dataset(stored, dataset) and _same_extractor(settings.get("features"), wanted.get("features"))
         if same and {k: v for k, v in settings.items() if k not in ("dataset", "features")} == rest:
             key = key_of(family, version, settings)
             if key == document["key"]:
                 found.append((key, settings))
     return found[0] if len(found) == 1 else None
-
-
-def _same_table(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether what is stored can be what is wanted of a table, whatever its values."""
-    published = TABLE_SETS.get(wanted["name"])
-    if published is None:  # without the file there is no telling whether it is the same
-        return False
-    target = wanted["target"] or published.target
-    # Where no text is used the encoding makes no difference and is stored as none.
-    encoding = wanted["encoding"] or published.encoding
-    tasks = (wanted["task"],) if wanted["task"] != "auto" else (published.task,)
-    if wanted["task"] == "auto" and target != published.target:
-        tasks = ("regression", "classification")
-    drop = wanted["drop"] if wanted["drop"] is not None else default_drop(published, target)
-    return (
-        stored["target"] == target
-        and sorted(stored["drop"]) == sorted(set(drop))
-        and stored["encoding"] in (None, encoding)
-        and stored["task"] in tasks
-    )
 
 
 def _same_extractor(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None) -> bool:

@@ -180,6 +180,8 @@ def _measure_all(plan: Plan, todo: Sequence[Located]) -> list[Failure]:
                 lambda item=item: _images(plan, item, device, cached),
                 _inner_bar,
                 lambda item=item: _table(plan, item, cached),
+                lambda item=item, **sizes: _corpus(plan, item, cached, sizes),
+                mapping=plan.mappings.get(item.point.settings.get("mapping", {}).get("checksum")),
             )
             began, at = provenance.now(), time.perf_counter()
             try:
@@ -278,6 +280,17 @@ def _table(plan: Plan, item: Located, cache: dict[str, object]) -> object:
     if key not in cache:
         cache.clear()  # one data set at a time
         cache[key] = load_table(plan.sources[wanted["name"]], wanted["objects"])
+    return cache[key]
+
+
+def _corpus(plan: Plan, item: Located, cache: dict[str, object], sizes: dict[str, int | None]) -> object:
+    from landscape_cli.data.corpora import load_corpus
+
+    wanted = item.point.settings["dataset"]
+    key = json.dumps([wanted, sizes], sort_keys=True)
+    if key not in cache:
+        cache.clear()  # one data set at a time
+        cache[key] = load_corpus(plan.sources[wanted["name"]], limit=wanted["objects"], **sizes)
     return cache[key]
 
 

@@ -19,6 +19,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from landscape_cli.config import (
     DATASETS,
     FEATURES,
+    MAPPINGS,
     MODELS,
     Config,
     DataConfig,
@@ -28,15 +29,17 @@ from landscape_cli.config import (
     TrainingConfig,
 )
 from landscape_cli.config_path import config_folder
+from landscape_cli.data.corpus_sets import CORPUS_SETS
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tables import TABLE_SETS
-from landscape_cli.dataset_node import check_grid, check_kind, check_table, stand_in
+from landscape_cli.dataset_node import check_grid, check_kind, check_names, stand_in
 from landscape_cli.errors import BadInput
 from landscape_cli.experiment import Experiment
 
 _MEASURE_CAPS = (
     *("resamples", "sizes", "copies", "hessian_objects", "hessian_samples"),
     *("networks", "ascent_steps", "train_steps", "removal_steps", "posterior_iterations"),
+    *("teacher_objects", "student_objects"),
 )
 _OF_A_TABLE = ("target", "drop", "encoding", "task")
 _NESTED = {c.__name__: c for c in (TrainingConfig, ProfileConfig, DataConfig, PlotConfig, ShardConfig)}
@@ -63,6 +66,7 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         raise BadInput(f"{error.full_key or 'configuration'}: {_first_line(error)}") from error
     model, measure = container.pop("model", None), container.pop("measure", None) or {}
     features, dataset = container.pop("features", None), container.pop("dataset", None)
+    mapping = container.pop("mapping", None)
     config: Config = _merge(Config, container, "")
     if isinstance(dataset, Mapping) and dataset.get("in_place_of"):
         raise BadInput("dataset.in_place_of: only profile=embedded sets it")
@@ -73,7 +77,7 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         raise BadInput(
             f"family: {config.family!r} is not an experiment; allowed: a subclass of {Experiment.__module__}.Experiment"
         )
-    _check_nodes(config, {"dataset": dataset, "model": model, "features": features}, family)
+    _check_nodes(config, {"dataset": dataset, "model": model, "features": features, "mapping": mapping}, family)
     if dataset is not None:
         check_kind(dataset, family.data, config.name)
         named = {"kind": "images", **dataset} if isinstance(dataset, Mapping) else {"kind": "images"}
@@ -82,6 +86,8 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         config.model = _merge(_schema("model", MODELS, model), model, "model")
     if features is not None:
         config.features = _merge(_schema("features", FEATURES, features), features, "features")
+    if mapping is not None:
+        config.mapping = _merge(_schema("mapping", MAPPINGS, mapping), mapping, "mapping")
     config.measure = _merge(family.Options, measure, "measure")
     _check_limits(config, "")
     given = {text.lstrip("+~").split("=")[0] for text in overrides}
@@ -92,7 +98,7 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     _check_grid(config)
     if config.dataset:
         check_grid(config.grid, config.dataset, config.name)
-        check_table(config.grid, config.dataset)
+        check_names(config.grid, config.dataset)
     _check_by_dataset(config, given)
     _apply_profile(config, given)
     _check_limits(config, "")
@@ -280,17 +286,19 @@ def _check_by_dataset(config: Config, given: set[str]) -> None:
         known = [
             *IMAGE_SETS,
             *TABLE_SETS,
+            *CORPUS_SETS,
             config.dataset.name if config.dataset else "",
             *config.grid.get("dataset", []),
         ]
         if name not in known:
             raise BadInput(f"{prefix}: no such data set{nearest(name, known)}")
         if not isinstance(nodes, dict) or not all(isinstance(changes, dict) for changes in nodes.values()):
-            raise BadInput(f"{prefix}: {nodes!r}; allowed: keys of dataset, training and measure")
+            raise BadInput(f"{prefix}: {nodes!r}; allowed: keys of dataset, model, training and measure")
         for node, changes in nodes.items():
-            own = {"dataset": config.dataset, "training": config.training, "measure": config.measure}.get(node)
+            nodes_of = ("dataset", "model", "training", "measure")
+            own = getattr(config, node) if node in nodes_of else None
             if own is None:
-                raise BadInput(f"{prefix}.{node}: allowed: dataset, training, measure")
+                raise BadInput(f"{prefix}.{node}: allowed: {', '.join(nodes_of)}")
             merged = _merge(type(own), {**dataclasses.asdict(own), **changes}, f"{prefix}.{node}")
             _check_limits(merged, f"{prefix}.{node}")
             nodes[node] = {key: getattr(merged, key) for key in changes if f"{node}.{key}" not in given}
@@ -326,7 +334,7 @@ def _apply_profile(config: Config, given: set[str]) -> None:
 
     def cap(owner: Any, name: str, limit: int | None, key: str) -> None:
         value = getattr(owner, name, None)
-        if value is not None and limit is not None and key not in given:
+        if isinstance(value, int | float) and limit is not None and key not in given:
             setattr(owner, name, min(value, limit))
 
     cap(config.training, "epochs", profile.epochs, "training.epochs")
@@ -335,6 +343,9 @@ def _apply_profile(config: Config, given: set[str]) -> None:
         capped = profile.epochs is not None and f"by_dataset.{name}.training.epochs" not in given
         if "epochs" in changes and capped:
             changes["epochs"] = min(changes["epochs"], profile.epochs)
+        own = nodes.get("model", {})
+        if isinstance(own.get("channels"), int) and profile.channels:
+            own["channels"] = min(own["channels"], profile.channels)
     cap(config.features, "epochs", profile.epochs, "features.epochs")
     cap(config.features, "train_size", profile.objects, "features.train_size")
     cap(config.model, "channels", profile.channels, "model.channels")
@@ -354,16 +365,20 @@ def _apply_profile(config: Config, given: set[str]) -> None:
         }.items():
             if own.get(option) is not None and limit is not None and f"by_dataset.{name}.measure.{option}" not in given:
                 own[option] = min(own[option], limit)
-    for name in ("sizes", "removal_steps"):
+    for name in ("sizes", "removal_steps", "teacher_objects"):
         limit = getattr(profile, name)
         if limit and getattr(config.measure, name, 0) is None and f"measure.{name}" not in given:
             setattr(config.measure, name, limit)  # null: all of them
+    if profile.pairs and hasattr(config.mapping, "pairs") and "mapping.pairs" not in given:
+        config.mapping.pairs = min(profile.pairs, config.mapping.pairs or profile.pairs)  # null: all of them
     cap(config, "seeds", profile.seeds, "seeds")
     for axis, values in config.grid.items():
         if profile.grid_points and f"grid.{axis}" not in given and axis != "dataset":
             config.grid[axis] = thin(values, profile.grid_points)
     if config.dataset:
-        if profile.objects and not given & {"dataset.train_size", "dataset.max_size"}:
+        # Of a corpus the teacher, its students and the mapping use lines of their own, each under a cap of its own.
+        capped = config.dataset.kind != "corpus" and not given & {"dataset.train_size", "dataset.max_size"}
+        if profile.objects and capped:
             config.dataset.max_size = min(profile.objects, config.dataset.max_size or profile.objects)
         if profile.embedded and not given & {"dataset", "dataset.name", "dataset.path", "grid.dataset"}:
             stand_in(config.dataset, config.grid, given)

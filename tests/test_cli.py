@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from landscape_cli import __version__
+from landscape_cli.data.corpus_sets import CORPUS_SETS
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tables import TABLE_SETS
 from landscape_cli.listing import catalogue, shipped
@@ -191,7 +192,7 @@ class TestData:
     def test_list(self, landscape):
         finished = landscape("data", "list")
         assert finished.code == 0
-        assert [line.split()[0] for line in finished.out.splitlines()] == [*IMAGE_SETS, *TABLE_SETS]
+        assert [line.split()[0] for line in finished.out.splitlines()] == [*IMAGE_SETS, *TABLE_SETS, *CORPUS_SETS]
         digits, _, mnist, *_ = finished.out.splitlines()
         assert "1437 train, 360 test, 1x8x8, 10 classes, whole" in digits
         assert "not found" in mnist

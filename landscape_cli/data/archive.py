@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from landscape_cli.data.corpus_sets import CORPUS_SETS
 from landscape_cli.data.sets import IMAGE_SETS, ImageSet
 from landscape_cli.data.tables import TABLE_SETS
 from landscape_cli.errors import DamagedData
@@ -36,7 +37,12 @@ class ArchiveContents:
 
 def damaged(name: str, path: Path, problem: str) -> DamagedData:
     """Return the one-line error for a file of the data set ``name`` that is there but cannot be used."""
-    remedy = f"run `landscape data fetch {name}`" if name in IMAGE_SETS or name in TABLE_SETS else "write it again"
+    corpus = CORPUS_SETS.get(name)
+    remedy = "write it again"
+    if name in IMAGE_SETS or name in TABLE_SETS or (corpus and corpus.url):
+        remedy = f"run `landscape data fetch {name}`"
+    elif corpus:
+        remedy = f"get it again from {corpus.get}"
     return DamagedData(f"data set '{name}': {path} is damaged: {problem}; delete it and {remedy}")
 
 

@@ -74,21 +74,37 @@ def fetch_table(name: str, root: str | Path, progress: bool = True) -> TableSour
 
 def _download(file: TableFile, root: Path, progress: bool) -> None:
     """Bring a file below ``tabular/`` of a root."""
-    import pooch  # takes a while to import, and most runs download nothing
-
     place = root / "tabular" / file.name
     place.parent.mkdir(parents=True, exist_ok=True)
-    downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, progressbar=progress)
-    known = f"sha256:{file.sha256}" if file.sha256 else None
-    target = root if file.member else place.parent
-    with _quiet(pooch.get_logger()):
-        fetched = Path(
-            pooch.retrieve(file.url, known, "archive.zip" if file.member else place.name, target, None, downloader)
-        )
+    fetched = root / "archive.zip" if file.member else place
+    retrieve(file.url, file.sha256, fetched, progress)
     if file.member:
         with zipfile.ZipFile(fetched) as archive:
             place.write_bytes(archive.read(file.member))
         fetched.unlink()
+
+
+def retrieve(url: str, sha256: str | None, path: Path, progress: bool) -> None:
+    """Download a file.
+
+    Parameters
+    ----------
+    sha256
+        Hex digest that it must have; None: it is checked otherwise.
+
+    Raises
+    ------
+    OSError
+        No server answers, or not with the file.
+    ValueError
+        It has another digest.
+    """
+    import pooch  # takes a while to import, and most runs download nothing
+
+    downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, progressbar=progress)
+    known = f"sha256:{sha256}" if sha256 else None
+    with _quiet(pooch.get_logger()):
+        pooch.retrieve(url, known, path.name, path.parent, None, downloader)
 
 
 @contextlib.contextmanager

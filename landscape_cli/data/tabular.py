@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class TableSource:
     classes: tuple[str, ...]  # (K,); empty for regression
     test_objects: int = 0
     whole: bool = True
+
+    unit: ClassVar[str] = "complete rows"  # a table is not split
 
     @property
     def place(self) -> str:

@@ -5,8 +5,10 @@ import hashlib
 import os
 import pickle
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +167,38 @@ def real_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data: LANDSCAPE_DATA is not set and there is no {beside}")
     return root
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Serve what is put into a mapping from path to content; None never ends."""
+    served, asked, stop = {}, [], threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            content = served.get(self.path, b"")
+            self.send_response(404 if content == b"" else 200)
+            self.send_header("Content-Length", str(10**6 if content is None else len(content)))
+            self.end_headers()
+            if content is None:
+                self.wfile.write(b"half")
+                self.wfile.flush()
+                stop.wait(10)
+            else:
+                self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name)
+    served["url"], served["asked"] = f"http://127.0.0.1:{running.server_port}", asked
+    yield served
+    stop.set()
+    running.shutdown()
+    running.server_close()
+    thread.join()

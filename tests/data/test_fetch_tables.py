@@ -2,10 +2,8 @@
 
 import hashlib
 import io
-import threading
 import zipfile
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -19,41 +17,6 @@ from landscape_cli.data.tabular import load_table, locate_table
 from landscape_cli.errors import BadInput, MissingData
 
 TEXT = "x;G3\n1;2\n2;4\n3;5\n"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """Serve what is put into a mapping from path to content; None never ends."""
-    served, asked, stop = {}, [], threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            content = served.get(self.path, b"")
-            self.send_response(404 if content == b"" else 200)
-            self.send_header("Content-Length", str(10**6 if content is None else len(content)))
-            self.end_headers()
-            if content is None:
-                self.wfile.write(b"half")
-                self.wfile.flush()
-                stop.wait(10)
-            else:
-                self.wfile.write(content)
-
-        def log_message(self, *_):
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name)
-    served["url"], served["asked"] = f"http://127.0.0.1:{running.server_port}", asked
-    yield served
-    stop.set()
-    running.shutdown()
-    running.server_close()
-    thread.join()
 
 
 @pytest.fixture
