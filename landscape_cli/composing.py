@@ -17,7 +17,7 @@ from landscape_cli.config_path import config_folder
 from landscape_cli.errors import BadInput
 from landscape_cli.validation import flat_keys, nearest, prepare, unknown_key
 
-GROUPS = ("experiment", "dataset", "features", "model", "training", "profile")
+GROUPS = ("experiment", "dataset", "features", "model", "mapping", "training", "profile")
 
 # What a user may set of Hydra's own configuration: how jobs are launched and swept. The rest (working folder, logging,
 # output folders) is the runner's, and Hydra itself would take +hydra.anything in silence.
@@ -82,8 +82,10 @@ def translated(error: Exception, overrides: Sequence[str]) -> BadInput:
         return BadInput(f"{error.override}: cannot be read as key=value ({_first_line(message)})")
     found = re.search(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and found:
-        key = found.group(1)
-        return unknown_key(key, _known_keys(overrides))
+        key, known = found.group(1), _known_keys(overrides)
+        if key in known:
+            return BadInput(f"{key}: it lacks a key in the braces; `~{key} +{key}={{…}}` puts others in its place")
+        return unknown_key(key, known)
     if message.startswith("Ambiguous value"):
         return BadInput(f"{_first_line(message)}: -m runs one job for each of several values")
     return BadInput(_first_line(message))

@@ -30,6 +30,20 @@ class ConvGeometry:
 
 
 @dataclass(frozen=True)
+class LeNetGeometry:
+    """The maps of a network of pooled convolutions, stage by stage."""
+
+    convolved: tuple[Shape, ...]  # what each convolution puts out
+    pooled: tuple[Shape, ...]  # the same after the pooling
+
+    @property
+    def features(self) -> int:
+        """Inputs of the first connected layer."""
+        channels, height, width = self.pooled[-1]
+        return channels * height * width
+
+
+@dataclass(frozen=True)
 class ViTGeometry:
     """The tokens of a vision transformer."""
 
@@ -40,7 +54,7 @@ class ViTGeometry:
     ffn_size: int
 
 
-def check_model(model: Mapping[str, Any], shape: Shape | None, name: str) -> None:
+def check_model(model: Mapping[str, Any], shape: Shape | None, name: str, node: str = "model") -> None:
     """Refuse a network that cannot take the objects of a data set.
 
     Parameters
@@ -49,8 +63,8 @@ def check_model(model: Mapping[str, Any], shape: Shape | None, name: str) -> Non
         The ``model`` node of a point's settings.
     shape
         (C, H, W) of one object; None: a vector of features.
-    name
-        Of the data set, for the message.
+    name, node
+        Of the data set and of the configuration's node, for messages.
 
     Raises
     ------
@@ -59,14 +73,20 @@ def check_model(model: Mapping[str, Any], shape: Shape | None, name: str) -> Non
     """
     if model["kind"] in ("mlp", "feedforward"):
         return
+    if model["kind"] == "encoder_decoder":
+        raise ImpossibleModel(
+            f"{node}.kind: 'encoder_decoder' translates sentences, and {name} has none; allowed: a network of classes"
+        )
     if shape is None:
         raise ImpossibleModel(
-            f"model.kind: {model['kind']!r} needs pictures, and features are vectors; allowed: mlp, feedforward"
+            f"{node}.kind: {model['kind']!r} needs pictures, and features are vectors; allowed: mlp, feedforward"
         )
     if model["kind"] == "vit":
-        vit_geometry(model, shape, name)
+        vit_geometry(model, shape, name, node)
+    elif model["kind"] == "lenet":
+        lenet_geometry(model, shape, name, node)
     else:
-        conv_geometry(model, shape, name)
+        conv_geometry(model, shape, name, node)
 
 
 def vit_geometry(model: Mapping[str, Any], shape: Shape, name: str = "the data", node: str = "model") -> ViTGeometry:
@@ -151,6 +171,47 @@ def conv_geometry(model: Mapping[str, Any], shape: Shape, name: str = "the data"
             path.append(_written(size, one))
         passed_on.append((model["channels"], *size))
     return ConvGeometry(start, kernel, window, tuple(convolved), tuple(passed_on))
+
+
+def lenet_geometry(
+    model: Mapping[str, Any], shape: Shape, name: str = "the data", node: str = "model"
+) -> LeNetGeometry:
+    """Follow a picture through stages of convolution (stride 1, no padding) and pooling (window = stride = 2).
+
+    Parameters
+    ----------
+    model
+        Fields of :class:`~landscape_cli.config.LeNetConfig`.
+    shape
+        (C, H, W) of one picture.
+    name, node
+        Of the data set and of the configuration's node, for messages.
+
+    Raises
+    ------
+    ImpossibleModel
+        If there are not as many kernels as channels, or a kernel or a pooling is larger than what is left.
+    """
+    channels, kernels = model["channels"], model["kernel_sizes"]
+    if len(channels) != len(kernels):
+        raise ImpossibleModel(
+            f"{node}.kernel_sizes: {len(kernels)} of them, and {node}.channels has {len(channels)}; allowed: one each"
+        )
+    size, convolved, pooled = shape[1:], [], []
+    path = [_written(size, False)]
+    for stage, (count, kernel) in enumerate(zip(channels, kernels, strict=True), start=1):
+        after = (size[0] - kernel + 1, size[1] - kernel + 1)
+        if min(after) < WINDOW:
+            raise ImpossibleModel(
+                f"{node}.kernel_sizes: {kernel} and a pooling of {WINDOW} need pictures of {kernel + WINDOW - 1}x"
+                f"{kernel + WINDOW - 1} pixels at stage {stage}, and {_written(size, False)} is left of {name} "
+                f"({' -> '.join(path)})"
+            )
+        size = (after[0] // WINDOW, after[1] // WINDOW)
+        convolved.append((count, *after))
+        pooled.append((count, *size))
+        path += [_written(after, False), _written(size, False)]
+    return LeNetGeometry(tuple(convolved), tuple(pooled))
 
 
 def _written(size: tuple[int, int], one: bool) -> str:

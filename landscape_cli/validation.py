@@ -301,11 +301,25 @@ def _check_by_dataset(config: Config, given: set[str]) -> None:
                 raise BadInput(f"{prefix}.{node}: allowed: {', '.join(nodes_of)}")
             merged = _merge(type(own), {**dataclasses.asdict(own), **changes}, f"{prefix}.{node}")
             _check_limits(merged, f"{prefix}.{node}")
-            nodes[node] = {key: getattr(merged, key) for key in changes if f"{node}.{key}" not in given}
+            varied = sorted(changes.keys() & config.grid.keys()) if node == "model" else []
+            if varied:
+                raise BadInput(f"{prefix}.model.{varied[0]}: grid.{varied[0]} varies it; allowed: other keys")
+            nodes[node] = {
+                key: _with_given(getattr(merged, key), getattr(own, key), f"{node}.{key}.", given)
+                for key in changes
+                if f"{node}.{key}" not in given
+            }
             free = [key for key in ("train_size", "normalisation", *_OF_A_TABLE) if hasattr(own, key)]
             fixed = sorted(changes.keys() - free) if node == "dataset" else []
             if fixed:
                 raise BadInput(f"{prefix}.dataset.{fixed[0]}: allowed here: {', '.join(free)}")
+
+
+def _with_given(value: Any, general: Any, prefix: str, given: set[str]) -> Any:
+    """A data set's own value; of a mapping with the keys that were given on the command line for all data sets."""
+    if not isinstance(value, dict):
+        return value
+    return value | {key: general[key] for key in general if f"{prefix}{key}" in given}
 
 
 def _own_caps(config: Config, given: set[str]) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from landscape_cli.errors import BadInput
 from landscape_cli.models.conv import ConvNet
+from landscape_cli.models.lenet import LeNet
 from landscape_cli.models.mlp import MLP, FeedForward
 from landscape_cli.models.vit import VisionTransformer
 
@@ -55,9 +56,11 @@ def build_model(settings: Mapping[str, Any], shape: tuple[int, int, int], classe
         return network(in_features=math.prod(shape), classes=classes, **options)
     if kind in ("conv1d", "conv2d"):
         return ConvNet(settings, shape, classes)
+    if kind == "lenet":
+        return LeNet(settings, shape, classes)
     if kind == "vit":
         return VisionTransformer(settings, shape, classes)
-    raise BadInput(f"model.kind: {kind!r}; allowed: mlp, feedforward, conv1d, conv2d, vit")
+    raise BadInput(f"model.kind: {kind!r}; allowed: mlp, feedforward, conv1d, conv2d, lenet, vit")
 
 
 def forward_operations(model: StackedModel, shape: tuple[int, int, int]) -> float:

@@ -75,9 +75,11 @@ def new_figure(rows: int, columns: int, width: float, row_height: float) -> tupl
 
 
 def titled_legend(drawing: Figure, title: str, axes: Axes, columns: int, fontsize: float = 7) -> None:
-    """Write the figure's title and, in one row below it, the legend of one of its axes for all."""
-    drawing.suptitle(f"{title}\n", fontsize=8.5, linespacing=1.8)  # the second line keeps the legend's place
+    """Write the figure's title and, in rows of so many below it, the legend of one of its axes for all."""
     handles, labels = axes.get_legend_handles_labels()
+    rows = -(-len(labels) // columns)
+    room = "\n" * rows  # keeps the legend's place
+    drawing.suptitle(f"{title}{room}", fontsize=8.5, linespacing=1.8 if rows == 1 else 1.5)
     place = (0.5, 1 - 13 / (72 * drawing.get_figheight()))
     look = {"fontsize": fontsize, "handlelength": 3, "frameon": False, "borderaxespad": 0.3}
     drawing.legend(handles, labels, loc="upper center", bbox_to_anchor=place, ncols=columns, **look)
