@@ -34,6 +34,11 @@ BEYOND = {  # shipped, and in no chapter
         "anti_distillation_digits",
         "anti_distillation_mnist",
         "anti_distillation_search_fashion_mnist",
+        "distillation_language_multi30k",
+        "distillation_language_toy",
+        "distillation_vision_cifar10",
+        "distillation_vision_digits",
+        "distillation_vision_fashion_mnist",
     ),
 }
 
