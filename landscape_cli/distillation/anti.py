@@ -16,6 +16,7 @@ import torch
 
 from landscape_cli.curvature.stacked import quadratic_form
 from landscape_cli.distillation.growing import project
+from landscape_cli.distillation.losses import OwnLoss
 from landscape_cli.errors import BadInput
 from landscape_cli.models import Parameters
 from landscape_cli.models.mlp import FeedForward
@@ -38,7 +39,7 @@ class Weights:
                 raise BadInput(f"{entry.name}: {value}; allowed: 0 or more")
 
 
-class Composite:
+class Composite(OwnLoss):
     """The composite loss as a network whose gradients a :class:`~landscape_cli.training.Trainer` can follow.
 
     Parameters
@@ -54,20 +55,8 @@ class Composite:
     def __init__(
         self, student: FeedForward, teacher: Parameters, weights: Weights, generators: Sequence[torch.Generator]
     ) -> None:
-        self.student, self.teacher, self.weights, self.generators = student, teacher, weights, generators
-        self.chunk = student.chunk
-
-    def initialise(self, generators: Sequence[torch.Generator]) -> Parameters:
-        """The student's."""
-        return self.student.initialise(generators)
-
-    def forward(self, parameters: Parameters, x: torch.Tensor) -> torch.Tensor:
-        """The student's outputs."""
-        return self.student.forward(parameters, x)
-
-    def module(self, parameters: Parameters, seed: int) -> torch.nn.Module:
-        """One student as an ordinary module."""
-        return self.student.module(parameters, seed)
+        super().__init__(student)
+        self.teacher, self.weights, self.generators = teacher, weights, generators
 
     def gradients(self, parameters: Parameters, x: torch.Tensor, y: torch.Tensor) -> Parameters:
         """Gradient of the composite loss over each network's minibatch, x (R, B, …), y (R, B)."""

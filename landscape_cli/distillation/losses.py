@@ -76,7 +76,26 @@ def check_classes(teacher: int, student: int) -> None:
         raise BadInput(f"teacher: {teacher} classes, and the student has {student}; allowed: equally many")
 
 
-class Distilled:
+class OwnLoss:
+    """Students whose gradients are those of another loss; the rest is the networks' own."""
+
+    def __init__(self, student: StackedModel) -> None:
+        self.student, self.chunk = student, student.chunk
+
+    def initialise(self, generators: Sequence[torch.Generator]) -> Parameters:
+        """The student's."""
+        return self.student.initialise(generators)
+
+    def forward(self, parameters: Parameters, x: torch.Tensor) -> torch.Tensor:
+        """The student's outputs."""
+        return self.student.forward(parameters, x)
+
+    def module(self, parameters: Parameters, seed: int) -> torch.nn.Module:
+        """One student as an ordinary module."""
+        return self.student.module(parameters, seed)
+
+
+class Distilled(OwnLoss):
     """A student whose gradients are those of the distillation loss; its targets are numbers of train objects.
 
     Every seed has soft labels of its own, since every seed has a teacher of its own. A
@@ -98,20 +117,8 @@ class Distilled:
         self, student: StackedModel, y: torch.Tensor, teacher: torch.Tensor, weight: float, temperature: float = 1.0
     ) -> None:
         check_weights(weight, temperature)
-        self.student, self.y, self.teacher, self.weight, self.temperature = student, y, teacher, weight, temperature
-        self.chunk = student.chunk
-
-    def initialise(self, generators: Sequence[torch.Generator]) -> Parameters:
-        """The student's."""
-        return self.student.initialise(generators)
-
-    def forward(self, parameters: Parameters, x: torch.Tensor) -> torch.Tensor:
-        """The student's logits."""
-        return self.student.forward(parameters, x)
-
-    def module(self, parameters: Parameters, seed: int) -> torch.nn.Module:
-        """One student as an ordinary module."""
-        return self.student.module(parameters, seed)
+        super().__init__(student)
+        self.y, self.teacher, self.weight, self.temperature = y, teacher, weight, temperature
 
     def gradients(self, parameters: Parameters, x: torch.Tensor, rows: torch.Tensor) -> Parameters:
         """Gradient of each seed's mean loss over its minibatch, x (S, B, …), rows (S, B)."""
