@@ -222,8 +222,8 @@ class TranslationConfig:
 
     kind: str = bounded("translation", choices=("translation",))
     checkpoint: str | None = None  # folder of an NLLB checkpoint (transformers); null: IBM model 1
-    source_code: str = "fra_Latn"  # the translator's names of the languages
-    target_code: str = "deu_Latn"
+    source_code: str | None = None  # the translator's names of the languages; null: those of the data set's
+    target_code: str | None = None
     pairs: int | None = bounded(None, minimum=1)  # at most so many aligned sentences for IBM model 1; null: all
     iterations: int = bounded(10, minimum=1)  # of its estimation
 

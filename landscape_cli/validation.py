@@ -34,7 +34,7 @@ from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tables import TABLE_SETS
 from landscape_cli.dataset_node import check_grid, check_kind, check_names, stand_in
 from landscape_cli.errors import BadInput
-from landscape_cli.experiment import Experiment
+from landscape_cli.experiment import Experiment, mapping_settings
 
 _MEASURE_CAPS = (
     *("resamples", "sizes", "copies", "hessian_objects", "hessian_samples"),
@@ -88,6 +88,7 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
         config.features = _merge(_schema("features", FEATURES, features), features, "features")
     if mapping is not None:
         config.mapping = _merge(_schema("mapping", MAPPINGS, mapping), mapping, "mapping")
+        _check_mapping(config.mapping, {text.lstrip("+~").split("=")[0] for text in overrides})
     config.measure = _merge(family.Options, measure, "measure")
     _check_limits(config, "")
     given = {text.lstrip("+~").split("=")[0] for text in overrides}
@@ -313,6 +314,15 @@ def _check_by_dataset(config: Config, given: set[str]) -> None:
             fixed = sorted(changes.keys() - free) if node == "dataset" else []
             if fixed:
                 raise BadInput(f"{prefix}.dataset.{fixed[0]}: allowed here: {', '.join(free)}")
+
+
+def _check_mapping(mapping: Any, given: set[str]) -> None:
+    """Refuse what is said of the mapping that a checkpoint replaces, and of a checkpoint that is not there."""
+    unused = [f"mapping.{name}" for name in dataclasses.asdict(mapping) if name not in ("kind", "checkpoint")]
+    used = [f"mapping.{name}" for name in mapping_settings(mapping)]
+    for key in (key for key in unused if key in given and key not in used):
+        state = "without" if mapping.checkpoint is None else "with"
+        raise BadInput(f"{key}: it does nothing {state} mapping.checkpoint; allowed: leave it out")
 
 
 def _with_given(value: Any, general: Any, prefix: str, given: set[str]) -> Any:

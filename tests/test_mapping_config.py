@@ -1,6 +1,7 @@
 """The config node ``mapping``, models that differ by data set, the caps of distillation, and what is in a key."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -92,17 +93,37 @@ class TestSettings:
 
     def test_of_a_point(self):
         assert settings(VISION, "mapping.levels=6")["mapping"] == {"kind": "style", "levels": 6, "seed": 0}
-        found = settings(VISION, "mapping.checkpoint=a.pth", "mapping.levels=6")["mapping"]
+        found = settings(VISION, "mapping.checkpoint=a.pth")["mapping"]
         assert found == {"kind": "style", "checkpoint": "a.pth"}
-        codes = settings(LANGUAGE, "mapping.source_code=a", "mapping.target_code=b")["mapping"]
-        assert set(codes) == {"kind", "pairs", "iterations"}
+        assert set(settings(LANGUAGE)["mapping"]) == {"kind", "pairs", "iterations"}
+
+    @pytest.mark.parametrize(
+        ("experiment", "words", "says"),
+        [
+            (VISION, ("mapping.checkpoint=a.pth", "mapping.levels=6"), "mapping.levels: it does nothing with"),
+            (LANGUAGE, ("mapping.checkpoint=a", "mapping.pairs=6"), "mapping.pairs: it does nothing with"),
+            (LANGUAGE, ("mapping.source_code=ita_Latn",), "mapping.source_code: it does nothing without"),
+        ],
+    )
+    def test_what_would_do_nothing_is_refused(self, experiment, words, says):
+        with pytest.raises(BadInput, match=re.escape(says)):
+            load([experiment, *words])
+
+    def test_names_of_languages_are_those_of_the_data_set(self):
+        given = (LANGUAGE, "mapping.checkpoint=a")
+        found = settings(*given)["mapping"]
+        assert (found["source_code"], found["target_code"]) == ("fra_Latn", "deu_Latn")
+        turned = settings(*given, "dataset.student_language=de", "dataset.teacher_language=fr")["mapping"]
+        assert (turned["source_code"], turned["target_code"]) == ("deu_Latn", "fra_Latn")
+        assert settings(*given, "mapping.source_code=x")["mapping"]["source_code"] == "x"
+        with pytest.raises(BadInput, match=r"mapping\.source_code: null, and NLLB's name of 'eo' is not known"):
+            settings(*given, "dataset.student_language=eo")
 
     def test_keys_without_a_checkpoint(self):
         keys = [key(VISION, *words) for words in ((), ("mapping.levels=5",), ("mapping.seed=1",))]
         assert len(set(keys)) == 3
         assert key(VISION, "mapping.levels=4", "mapping.seed=0") == keys[0]
         plain = key(LANGUAGE)
-        assert key(LANGUAGE, "mapping.source_code=eng_Latn") == plain  # of a translator that is not there
         assert key(LANGUAGE, "mapping.iterations=3") != plain
         assert key(LANGUAGE, "mapping.pairs=30") != plain
 
@@ -113,7 +134,6 @@ class TestSettings:
         keys = {path.name: key(VISION, f"mapping.checkpoint={path}") for path in (first, second, copy)}
         assert keys["a.pth"] == keys["c.pth"] != keys["b.pth"]
         assert key(VISION) not in keys.values()
-        assert key(VISION, f"mapping.checkpoint={first}", "mapping.levels=9") == keys["a.pth"]
         plan = make_plan(load([VISION, f"mapping.checkpoint={copy}"]))
         (located,) = plan.located
         assert plan.mappings == {located.point.settings["mapping"]["checksum"]: copy}

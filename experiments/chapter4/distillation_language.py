@@ -23,6 +23,18 @@ from landscape_cli.data.corpus_sets import LANGUAGES
 from landscape_cli.errors import BadInput
 from landscape_cli.experiment import Context, Figure, Measurement, Point, Results, Table, Verdict, with_units
 
+CODES = {  # NLLB's names of languages
+    "de": "deu_Latn",
+    "en": "eng_Latn",
+    "es": "spa_Latn",
+    "fr": "fra_Latn",
+    "it": "ita_Latn",
+    "nl": "nld_Latn",
+    "pl": "pol_Latn",
+    "pt": "por_Latn",
+    "ru": "rus_Cyrl",
+    "cs": "ces_Latn",
+}
 GROUPS = 2  # of kinds of students, trained side by side; a group's networks are trained at once
 
 
@@ -67,7 +79,10 @@ class DistillationLanguage(Grid):
             allowed = f"even numbers that model.num_heads={model.num_heads} divides"
             raise BadInput(f"model.hidden_size: {model.hidden_size}; allowed: {allowed}")
         check_students(config.measure)
-        return [Point.of({"dataset": config.dataset.name}, self.settings(config.dataset.name))]
+        settings = self.settings(config.dataset.name)
+        if config.mapping.checkpoint is not None:
+            settings["mapping"] |= language_codes(settings["mapping"], settings["dataset"])
+        return [Point.of({"dataset": config.dataset.name}, settings)]
 
     def measure(self, point: Point, context: Context) -> Measurement:
         """Frames ``epochs``, ``final``, ``teachers`` (student or teacher, seed), ``sizes`` and ``examples``."""
@@ -100,8 +115,13 @@ class DistillationLanguage(Grid):
         yield _parts(results, self.config)
         yield from distillation_results.tables(results, self.config)
         examples = results.frames["examples"].drop(columns=["dataset"])
+        examples = examples.assign(sentence=range(1, len(examples) + 1)).melt(
+            "sentence", var_name="by", value_name="text"
+        )
         caption = "The first test sentences, what φ makes of them, and what the first seed's students say."
-        yield Table(f"{self.config.name}_examples", examples, caption)
+        yield Table(
+            f"{self.config.name}_examples", examples.sort_values("sentence", kind="stable", ignore_index=True), caption
+        )
 
     def claims(self, results: Results) -> Iterator[Verdict]:
         """Test the text's sentences."""
@@ -110,6 +130,25 @@ class DistillationLanguage(Grid):
     def answers(self, results: Results) -> Iterator[str]:
         """What φ adds to a teacher's answers, and what answers add to soft labels without a teacher."""
         yield from distillation_results.answers(results, self.config)
+
+
+def language_codes(mapping: dict[str, Any], dataset: dict[str, Any]) -> dict[str, str]:
+    """NLLB's names of the student's and the teacher's language, unless they are given.
+
+    Raises
+    ------
+    BadInput
+        A language whose name there is not known.
+    """
+    found = {}
+    for key, role in (("source_code", "student_language"), ("target_code", "teacher_language")):
+        language = dataset[role]
+        found[key] = mapping[key] or CODES.get(language)
+        if found[key] is None:
+            raise BadInput(
+                f"mapping.{key}: null, and NLLB's name of {language!r} is not known here; allowed: such a name"
+            )
+    return found
 
 
 def _parts(results: Results, config: Any) -> Table:

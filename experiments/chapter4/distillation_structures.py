@@ -17,11 +17,11 @@ from landscape_cli.geometry import Shape, lenet_geometry
 from landscape_cli.validation import model_node
 
 THESIS_SET = "imagenette"
-PARTS = {  # of Table 4.5: row, where our number is
-    "ImageNet-Train": "train_objects",
-    "ImageNet-Big": "teacher_objects",
-    "ImageNet-Small": "student_objects",
-    "ImageNet-Test": "test_objects",
+PARTS = {  # of Table 4.5: row, what our number is the sum of
+    "ImageNet-Train": ("teacher_objects", "student_objects"),
+    "ImageNet-Big": ("teacher_objects",),
+    "ImageNet-Small": ("student_objects",),
+    "ImageNet-Test": ("test_objects",),
 }
 
 
@@ -92,16 +92,21 @@ def tables(results: Results, config: Any) -> Iterator[Table]:
         if config.thesis:
             number = {"teacher": "4.3", "student": "4.4"}[name]
             printed = published_table(number).set_index("row")["value"]
-            found["published"] = [printed.get(key, "0") for key in keys]
+            # The thesis prints 0 for what has no weights.
+            found["published"] = [printed.get(key, "0" if _without_weights(key, printed) else "-") for key in keys]
             file = f"table_{number.replace('.', '_')}_vision_{name}"
             caption += f" Beside Table {number}, which counts no biases; pictures of {shape[1]}x{shape[2]}."
+            if results.points[0].settings["dataset"]["name"] != THESIS_SET:
+                caption += (
+                    " Counted of the thesis's network; the one that was trained here is smaller, as its pictures are."
+                )
         yield Table(file, found, caption)
     sizes = results.frames["sizes"].iloc[0]
     if config.thesis:
         printed = published_table("4.5").set_index("row")["value"]
         rows = [
-            {"part": name, "objects": int(sizes[column]), "published": int(printed[name])}
-            for name, column in PARTS.items()
+            {"part": name, "objects": int(sizes[list(columns)].sum()), "published": int(printed[name])}
+            for name, columns in PARTS.items()
         ]
         about = (
             next(iter(results.sources.values())).title
@@ -112,8 +117,15 @@ def tables(results: Results, config: Any) -> Iterator[Table]:
         yield Table("table_4_5_vision_datasets", pd.DataFrame(rows), caption)
 
 
+def _without_weights(key: str, printed: pd.Series) -> bool:
+    """Whether a layer of the thesis's has none."""
+    return key in ("input", "flat") or (key.startswith("POOL") and key.replace("POOL", "CONV") in printed)
+
+
 def fewer_weights(results: Results, config: Any) -> Iterator[Verdict]:
     """Judge "the student has fewer parameters than the teacher" by counting."""
+    if not config.thesis:  # the sizes of other networks are not the thesis's
+        return
     there = networks(results, config)
     if any(model["kind"] != "lenet" for model, _, _ in there.values()) or not there:
         return
@@ -154,4 +166,6 @@ def pictures(results: Results, config: Any) -> Iterator[Figure]:
         axes[row, 0].set_ylabel(label)
     name = "fig_4_10_vision_mapping" if config.thesis else f"{config.name}_mapping"
     note = "Objects of the student's, each of another class."
+    if results.points[0].settings["mapping"]["kind"] == "style":
+        note += " The stylisation is not injective, as Definition 16 would have it."
     yield Figure(name, drawing, "Example objects before and after the mapping φ.", note)

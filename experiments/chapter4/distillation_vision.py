@@ -63,6 +63,11 @@ class DistillationVision(Grid):
         for axis, values in config.grid.items():
             if axis != "dataset" or len(values) > 1:
                 raise BadInput(f"grid.{axis}: figures have no room for it; allowed: one run a value (-m)")
+        if config.training.augmentation != "none":
+            raise BadInput(
+                f"training.augmentation: {config.training.augmentation!r}, and a teacher answers to whole pictures; "
+                "allowed: none"
+            )
         check_students(options)
         settings = self.settings(config.dataset.name)
         scale = settings["dataset"]["normalisation"]
@@ -154,6 +159,10 @@ def check_students(options: Any) -> None:
         raise BadInput(f"measure.students: {repeated[0]} twice; allowed: each once")
     if not {MAPPED, SAME, UNMAPPED} & set(options.students):
         raise BadInput(f"measure.students: none has a teacher; allowed: with {MAPPED}, {SAME} or {UNMAPPED}")
+    if options.other_weights and not {MAPPED, SAME} & set(options.students):
+        raise BadInput(
+            f"measure.other_weights: {options.other_weights} of no student; allowed: with {MAPPED} or {SAME}"
+        )
     if ALONE not in options.students:
         raise BadInput(f"measure.students: without {ALONE!r}, with which the others are compared; allowed: with it")
 

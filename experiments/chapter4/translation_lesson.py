@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.chapter4.distillation_results import ALONE, LABELS, MAPPED, SAME, UNIFORM, UNMAPPED
+from landscape_cli.errors import BadInput
 from landscape_cli.experiment import Context, Point
 
 if TYPE_CHECKING:
@@ -56,13 +57,16 @@ class Lesson:
             name: translated(mapping, context, aligned, part.source)
             for name, part in (("student", corpus.student), ("test", corpus.test))
         }
-        most = self.options["vocabulary"]
-        self.subwords = {
-            "target": Subwords.train(corpus.teacher.target + corpus.student.target, most),
-            "student": Subwords.train(corpus.student.source, most),
-            MAPPED: Subwords.train(corpus.teacher.source, most),
-            SAME: Subwords.train(corpus.relative.source, most),
+        texts = {
+            "target": corpus.teacher.target + corpus.student.target,
+            "student": corpus.student.source,
+            MAPPED: corpus.teacher.source,
+            SAME: corpus.relative.source,
         }
+        try:
+            self.subwords = {name: Subwords.train(text, self.options["vocabulary"]) for name, text in texts.items()}
+        except BadInput as error:
+            raise BadInput(f"measure.vocabulary: {error}") from error
         self.lengths: list[tuple[int, int]] = []  # numbers of sentences, and how many of them were cut
         self.student = self.encoded(corpus.student, "student")
         self.test = self.encoded(corpus.test, "student")

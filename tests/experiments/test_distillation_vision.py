@@ -119,7 +119,7 @@ class TestWholeRun:
         quality = pd.read_csv(next(outputs.glob("tables/*/*_quality.csv"))).set_index("student")["accuracy"]
         assert quality["no teacher"] == f"{last.mean()['alone']:.3f} ± {last.std()['alone']:.3f}"
         other = pd.read_csv(next(outputs.glob("tables/*/*_weights.csv")))
-        assert sorted(other["λ"]) == [0.2, 0.2, 0.5, 0.5]
+        assert sorted(other["λ"]) == [0.2, 0.2, 0.5, 0.5, 1.0]
 
     def test_the_same_command_again_measures_nothing(self, outputs, landscape, small, tmp_path):
         copy = shutil.copytree(outputs, tmp_path / "copy")
@@ -436,7 +436,8 @@ class TestCheckpoint:
 
         first, second = checkpoint("a.pth"), checkpoint("b.pth", seed=1)
         one = key(f"mapping.checkpoint={first}")
-        assert one == key(f"mapping.checkpoint={first}", "mapping.levels=9", "mapping.seed=3")
+        with pytest.raises(BadInput, match=r"mapping\.levels: it does nothing with mapping\.checkpoint"):
+            key(f"mapping.checkpoint={first}", "mapping.levels=9")
         assert one != key(f"mapping.checkpoint={second}")
         assert one != key()
         moved = first.parent / "elsewhere" / "c.pth"

@@ -381,12 +381,12 @@ def reverses(number, draw):
 
 
 def test_reversing_a_sequence_is_learnt():
-    net = trained([0, 1], 250)
+    net = trained([0, 1], 150, dropout=0.0)
     source, target = reverses(500, generator(0, "test"))
     written = net.greedy(source[None], BEGIN, END, 8)
     assert written.shape[2] >= 7
     right = (written[:, :, :7] == target[:, 1:]).all(dim=2).double().mean(dim=1)
-    assert right.min().item() > 0.95
+    assert right.min().item() > 0.9
 
 
 def test_seeds_learn_what_each_learns_alone():
