@@ -153,7 +153,7 @@ class _Finder:
             conv_geometry({**features, "kind": "conv2d"}, shape, name, "features")
         if "model" in settings:
             check_model(settings["model"], None if features else shape, name)
-        if "teacher" in settings["measure"]:
+        if "teacher" in settings.get("measure", {}):
             check_model(settings["measure"]["teacher"], None if features else shape, name, "measure.teacher")
 
     def _extractor(self, wanted: Mapping[str, Any], source: Source, normalisation: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ UNKNOWN_NAMES = [
         "digits_32, energy, facebook, fashion_mnist, forest_fires",
     ),
     ("dataset=", "dataset=", "digits"),
-    ("model=mpl", "did you mean 'mlp'", "valid: conv1d, conv2d, feedforward, mlp"),
+    ("model=mpl", "did you mean 'mlp'", "valid: conv1d, conv2d, encoder_decoder, feedforward, lenet, mlp"),
     ("training=sgd", "training=sgd", "valid: adam"),
     ("hydra/launcher=nosuch", "hydra/launcher=nosuch", "basic"),
 ]

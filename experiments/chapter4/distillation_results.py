@@ -96,9 +96,11 @@ def figures(results: Results, config: Any, metrics: Sequence[str]) -> Iterator[F
     from landscape_cli.plotting.style import SINGLE_WIDTH, new_figure, titled_legend
 
     rows, kind = main_rows(results, config), kind_of(results)
+    if kind == "language" and rows["epoch"].max() > 2:  # from chance level down, the rest would look like one line
+        rows = rows[rows["epoch"] > 0]
     about = next(iter(results.sources.values())).title if results.sources else config.name
     for metric in metrics:
-        drawing, axes = new_figure(1, 1, SINGLE_WIDTH, 3.2)
+        drawing, axes = new_figure(1, 1, SINGLE_WIDTH, 3.6)
         ax = axes[0, 0]
         for name in [name for name in reversed(LABELS) if name in set(rows["student"])]:
             own = rows[rows["student"] == name].pivot(index="seed", columns="epoch", values=metric)
@@ -138,7 +140,7 @@ def used(results: Results) -> str:
     what = "sentences" if kind_of(results) == "language" else "objects"
     pairs = f", φ's {sizes['pairs']}" if sizes.get("pairs") else ""
     return (
-        f"Used of these: the student's {sizes['student_objects']} {what}, the teachers' {sizes['teacher_objects']}"
+        f"Used: the student's {sizes['student_objects']} {what}, the teachers' {sizes['teacher_objects']}"
         f"{pairs}, {sizes['test_objects']} for tests."
     )
 

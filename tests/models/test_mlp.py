@@ -171,5 +171,7 @@ def test_build_model_builds_convolutional_networks(kind, first):
 
 
 def test_build_model_refuses_what_it_does_not_know():
-    with pytest.raises(BadInput, match=r"model\.kind: 'transformer'; allowed: mlp, feedforward, conv1d, conv2d, vit$"):
+    with pytest.raises(
+        BadInput, match=r"model\.kind: 'transformer'; allowed: mlp, feedforward, conv1d, conv2d, lenet, vit$"
+    ):
         build_model({"kind": "transformer"}, (1, 2, 2), 3)
