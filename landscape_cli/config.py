@@ -268,6 +268,7 @@ class ProfileConfig:
     posterior_iterations: int | None = bounded(None, minimum=1)  # of a variational posterior's fit
     teacher_objects: int | None = bounded(None, minimum=1)  # that a teacher is trained on, in distillation
     student_objects: int | None = bounded(None, minimum=1)  # that its students are trained on
+    test_objects: int | None = bounded(None, minimum=1)  # that networks are tested on after each epoch
     pairs: int | None = bounded(None, minimum=1)  # of aligned sentences that a translation is estimated from
     embedded: bool = False
 

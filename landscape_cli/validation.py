@@ -39,7 +39,7 @@ from landscape_cli.experiment import Experiment, mapping_settings
 _MEASURE_CAPS = (
     *("resamples", "sizes", "copies", "hessian_objects", "hessian_samples"),
     *("networks", "ascent_steps", "train_steps", "removal_steps", "posterior_iterations"),
-    *("teacher_objects", "student_objects"),
+    *("teacher_objects", "student_objects", "test_objects"),
 )
 _OF_A_TABLE = ("target", "drop", "encoding", "task")
 _NESTED = {c.__name__: c for c in (TrainingConfig, ProfileConfig, DataConfig, PlotConfig, ShardConfig)}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from landscape_cli.data.locate import expand
+from landscape_cli.distillation.nllb import check_checkpoint, file_checksum
 from landscape_cli.errors import MissingExtractor
 
 CYCLEGAN, NLLB = "cyclegan", "nllb"
@@ -43,10 +43,7 @@ def find_mapping(wanted: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
                 f"mapping.checkpoint: {wanted['checkpoint']}: there is no such file; mapping.checkpoint=null takes the "
                 "fixed stylisation"
             )
-        with path.open("rb") as file:
-            return {"kind": CYCLEGAN, "checksum": hashlib.file_digest(file, "sha256").hexdigest(), **rest}, path
-    from landscape_cli.distillation.nllb import check_checkpoint
-
+        return {"kind": CYCLEGAN, "checksum": file_checksum(path), **rest}, path
     if not path.is_dir():
         raise MissingExtractor(
             f"mapping.checkpoint: {wanted['checkpoint']}: there is no such folder; mapping.checkpoint=null takes a "
