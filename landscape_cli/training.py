@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
+from landscape_cli.checkpointing import Loop, restore_into, resumed, set_training_state, training_state
 from landscape_cli.errors import MeasurementFailed
 from landscape_cli.models import Parameters, StackedModel
 from landscape_cli.rng import generator
@@ -22,6 +23,7 @@ def fit(
     epochs: int,
     watch: Callable[[int, Parameters], None] | None = None,
     progress: Any = None,
+    keep: dict[Any, Any] | None = None,
     **options: Any,
 ) -> Parameters:
     """Minimise the mean loss with Adam on minibatches, all seeds in one pass.
@@ -32,9 +34,12 @@ def fit(
         As of :class:`Trainer`.
     watch
         Called with 0 and the parameters before the first step, then with each step's number and the parameters after
-        it; it must copy what it keeps.
+        it; it must copy what it keeps. Of a training that goes on it sees the steps that are left.
     progress
         Like tqdm: called with the range of epochs.
+    keep
+        Where `watch` puts all that it gathers, as of :meth:`Trainer.epochs`. With a `watch` and without this, nothing
+        of the training is saved.
 
     Returns
     -------
@@ -46,9 +51,10 @@ def fit(
         If a parameter is not finite at the end.
     """
     trainer = Trainer(model, x, y, seeds=seeds, epochs=epochs, **options)
-    if watch:
+    left = trainer.epochs(progress, keep=keep, save=watch is None or keep is not None)
+    if watch and not trainer.done:
         watch(0, trainer.parameters)
-    for _ in progress(range(epochs), desc="epochs") if progress else range(epochs):
+    for _ in left:
         trainer.epoch(watch)
     return trainer.finish()
 
@@ -81,6 +87,11 @@ class Trainer:
         Parameters to start from, instead of an initialisation.
     rows
         Which objects each seed trains on, shape (S, n); None: all N.
+
+    Attributes
+    ----------
+    done
+        Epochs that were behind it when :meth:`epochs` was called.
     """
 
     def __init__(
@@ -114,6 +125,76 @@ class Trainer:
         self._moves = [generator(seed, "augmentation", stream) for seed in seeds]
         self._flat, self._size = x.reshape(len(x), -1), len(x) if rows is None else rows.shape[1]
         self.step, self._steps = 0, epochs * -(-self._size // batch_size)
+        self.done, self._epochs, self._weight_decay, self._stream = 0, epochs, weight_decay, stream
+        # Those that the model draws from while it is trained.
+        self._generators = [*self._orders, *self._moves, *getattr(model, "generators", ())]
+
+    def epochs(
+        self,
+        progress: Any = None,
+        desc: str = "epochs",
+        *,
+        keep: dict[Any, Any] | None = None,
+        save: bool = True,
+    ) -> Iterator[int]:
+        """Number the epochs for a loop that calls :meth:`epoch` for each; called once, before the first.
+
+        Inside of :func:`~landscape_cli.checkpointing.checkpoints_in` a training whose process was killed goes on: at
+        once it is what it was after the last epoch that was saved, with its copies and with what it holds
+        (:attr:`free`), and the loop is given the epochs that are left, none of a finished training.
+
+        Parameters
+        ----------
+        progress, desc
+            Like tqdm, and what it calls the epochs.
+        keep
+            All that the loop gathers: tensors, numpy arrays, numbers and text, in lists and dicts, which stay the same
+            objects when they are given what was saved. What precedes the first epoch is gathered where :attr:`done` is
+            0.
+        save
+            False: nothing is saved, since the loop gathers what cannot be kept.
+
+        Raises
+        ------
+        OSError
+            The state cannot be written.
+        """
+        kept = {} if keep is None else keep
+
+        def snapshot() -> dict[str, Any]:
+            own = training_state(self.parameters, self._optimiser, self._generators)
+            return {**own, "step": self.step, "copies": self.copies, "free": self.free, "keep": kept}
+
+        def restore(state: dict[str, Any]) -> None:
+            if state["copies"] > self.copies:
+                self.branch(state["copies"] // self.copies)
+            set_training_state(state, self.parameters, self._optimiser, self._generators)
+            self.step, self.free = state["step"], state["free"]
+            restore_into(kept, state["keep"])
+
+        rates = (self.learning_rate, self._weight_decay, self.schedule, self.warmup)
+        loop = Loop(
+            self._epochs,
+            snapshot=snapshot,
+            restore=restore,
+            label=lambda: {
+                "kind": "Trainer",
+                "model": self.model,
+                "start": self.parameters,
+                "free": self.free,
+                "objects": [list(self.x.shape), self._size, self.batch_size],
+                "seeds": self.seeds,
+                "rates": rates,
+                "augmentation": self.augmentation,
+                "stream": self._stream,
+                "generators": self._generators,
+            },
+            data=(self.x, self.y, self.rows),
+            device=self.x.device,
+            save=save,
+        )
+        self.done = loop.done
+        return loop.rounds(progress, desc)
 
     @torch.no_grad()
     def epoch(
@@ -256,17 +337,19 @@ def settle(
     """
     parameters = {name: tensor.clone() for name, tensor in parameters.items()}
     loss = mean_losses(model, parameters, x, y)
-    rates = torch.full_like(loss, learning_rate)
-    for _ in range(steps):
+    state = {"parameters": parameters, "loss": loss, "rates": torch.full_like(loss, learning_rate)}
+    label = {"kind": "settle", "model": model, "rate": learning_rate}
+    for _ in resumed(steps, state, label, (x, y)):
+        loss, rates = state["loss"], state["rates"]
         gradients = model.gradients(parameters, x, y)
         trial = {name: tensor - _each(rates, tensor) * gradients[name] for name, tensor in parameters.items()}
         reached = mean_losses(model, trial, x, y)
         better = reached <= loss  # not where it is NaN
         for name, tensor in parameters.items():
             parameters[name] = torch.where(_each(better, tensor), trial[name], tensor)
-        loss = torch.where(better, reached, loss)
-        rates = torch.where(better, (rates * 1.1).clamp(max=learning_rate), rates / 2)
-    return parameters, rates / 2
+        state["loss"] = torch.where(better, reached, loss)
+        state["rates"] = torch.where(better, (rates * 1.1).clamp(max=learning_rate), rates / 2)
+    return parameters, state["rates"] / 2
 
 
 @torch.no_grad()
@@ -292,7 +375,8 @@ def descend(
         If a parameter is not finite at the end: a rate is too large for the sharpness.
     """
     parameters = {name: tensor.clone() for name, tensor in parameters.items()}
-    for _ in range(steps):
+    label = {"kind": "descend", "model": model, "rates": rates}
+    for _ in resumed(steps, {"parameters": parameters}, label, (x, y)):
         for name, gradient in model.gradients(parameters, x, y).items():
             parameters[name] -= _each(rates, gradient) * gradient
     if not all(bool(tensor.isfinite().all()) for tensor in parameters.values()):

@@ -121,6 +121,7 @@ class HessianEntries(Experiment):
             seeds=seeds,
             stream=point.stream,
             watch=watch,
+            keep=states,
             progress=context.progress,
             **settings["training"],
         )

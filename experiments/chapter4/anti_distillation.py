@@ -262,8 +262,11 @@ class Students:
         model, start = self.model(name), self.grown(name)
         given = {"seeds": self.seeds, "stream": f"{self.point.stream} student", "start": start}
         trainer = Trainer(model, self.x, self.y, **given, **self.training)
-        history = [self.accuracy(model, trainer.parameters, *self.shared_test)]
-        for epoch in range(self.training["epochs"]):
+        history: list[torch.Tensor] = []
+        left = trainer.epochs(keep={"history": history})
+        if not trainer.done:
+            history.append(self.accuracy(model, trainer.parameters, *self.shared_test))
+        for epoch in left:
             trainer.free = self.head_only(model) if name == TRANSFER and epoch < self.options["frozen_epochs"] else None
             trainer.epoch()
             history.append(self.accuracy(model, trainer.parameters, *self.shared_test))

@@ -97,11 +97,12 @@ class Freezing(Grid):
         gathered, epochs = GradientCovariance(model), training["epochs"]
         first = min(max(1, round(options["freeze_at"] * epochs)), epochs - 1)
         with torch.no_grad():
-            bar = context.progress(range(epochs), desc="epochs")
-            for epoch in bar:
+            frozen: dict[str, Any] = {}
+            for epoch in trainer.epochs(context.progress, keep={"gathered": gathered.kept, "frozen": frozen}):
                 if epoch == first:
-                    orders, counts = _freeze(trainer, gathered, options["steps"], point)
+                    frozen["orders"], frozen["counts"] = _freeze(trainer, gathered, options["steps"], point)
                 trainer.epoch(observe=gathered.observe if epoch < first else None)
+            orders, counts = frozen["orders"], frozen["counts"]
             found = trainer.finish()
             copies = trainer.copies
             columns: dict[str, Any] = {"seed": np.repeat(seeds, copies)}

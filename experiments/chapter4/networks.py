@@ -50,7 +50,7 @@ def trained(point: Point, shape: tuple[int, int, int], outputs: int, restarts: R
     given = {"seeds": settings["seeds"], "stream": point.stream, "rows": restarts.train, "start": start}
     trainer = Trainer(model, restarts.x, restarts.y, **given, **settings["training"])
     gathered = GradientCovariance(model)
-    for _ in context.progress(range(settings["training"]["epochs"]), desc="epochs"):
+    for _ in trainer.epochs(context.progress, keep=gathered.kept):
         trainer.epoch(observe=gathered.observe)
     found = trainer.finish()
     return Networks(model, found, flatten(found), gathered.variances, flatten(found))
@@ -202,7 +202,7 @@ def retraining(networks: Networks, restarts: Restarts, point: Point) -> Retrain:
         start, stream = unflatten(weights, networks.like), f"{point.stream} {left}"
         trainer = Trainer(networks.model, restarts.x, restarts.y, start=start, stream=stream, **given, **options)
         trainer.free = unflatten(active, networks.like)
-        for _ in range(options["epochs"]):
+        for _ in trainer.epochs():
             trainer.epoch()
         return flatten(trainer.finish())
 

@@ -152,6 +152,7 @@ class Lesson:
         weights = [1.0 if name == ALONE else weight for name, weight in kinds]
         teachers = [self.teaching(name) for name, _ in kinds]
         options = {"purpose": "student", "teachers": teachers, "weights": weights, "watch": watch}
+        options |= {"keep": {"losses": losses}, "names": [name for name, _ in kinds]}
         model, parameters = self.fit("student", self.student, **options)
         quality, said = self.quality(model, parameters, self.test, self.corpus.test)
         found = {}
@@ -197,7 +198,7 @@ class Lesson:
         return [{name: texts[n] for name, texts in given.items()} for n in range(min(SHOWN, len(test)))]
 
     def fit(
-        self, reader: str, sentences: Sentences, *, purpose: str, watch: Any = None, **given: Any
+        self, reader: str, sentences: Sentences, *, purpose: str, watch: Any = None, keep: Any = None, **given: Any
     ) -> tuple[EncoderDecoder, Parameters]:
         """Train translators of a reader's subwords, one a seed; students see the same minibatches and dropout."""
         import torch
@@ -211,13 +212,18 @@ class Lesson:
         model = EncoderDecoder(*counts, **sizes, max_length=self.options["max_length"])
         stream = self.point.stream
         start = model.initialise([generator(seed, f"initialisation {purpose}", stream) for seed in self.seeds])
-        kinds = len(given.get("weights", [1.0]))
+        kinds, options, told = len(given.get("weights", [1.0])), {**self.training, **given}, 0
+
+        def tell(epoch: int) -> None:
+            nonlocal told
+            if epoch > told:  # by more than one where a killed training goes on
+                self.tick(kinds * (epoch - told))
+                told = epoch
 
         def count(epoch: int, parameters: Parameters) -> None:
             if watch:
                 watch(model, parameters)
-            if epoch:
-                self.tick(kinds)
+            tell(epoch)
 
         parameters = train_translators(
             model,
@@ -227,8 +233,10 @@ class Lesson:
             stream=f"{stream} {purpose}",
             temperature=self.options["temperature"],
             watch=count,
-            **{**self.training, **given},
+            keep={} if keep is None else keep,
+            **options,
         )
+        tell(options["epochs"])
         return model, parameters
 
 

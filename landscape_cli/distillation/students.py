@@ -49,8 +49,11 @@ def train_student(
     model = Distilled(student, y, teacher, weight, temperature)
     rows = torch.arange(len(x), device=x.device)
     trainer = Trainer(model, x, rows, seeds=seeds, epochs=epochs, **options)
-    history = [evaluate(student, trainer.parameters, *test)]
-    for _ in range(epochs):
+    history: list[torch.Tensor] = []
+    left = trainer.epochs(keep={"history": history})
+    if not trainer.done:
+        history.append(evaluate(student, trainer.parameters, *test))
+    for _ in left:
         trainer.epoch()
         history.append(evaluate(student, trainer.parameters, *test))
     return trainer.finish(), torch.stack(history, dim=1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
 
+from landscape_cli.checkpointing import Loop, restore_into, set_training_state, training_state
 from landscape_cli.data.subwords import BEGIN, END, PADDING, Subwords, normalised
 from landscape_cli.distillation.losses import check_classes, check_weights, distillation_losses, soft_labels
 from landscape_cli.errors import MeasurementFailed
@@ -93,6 +95,8 @@ def train_translators(
     schedule: str = "constant",
     warmup: float = 0.0,
     watch: Callable[[int, Parameters], None] | None = None,
+    keep: dict[Any, Any] | None = None,
+    names: Sequence[str] = (),
 ) -> Parameters:
     """Train a network a student and seed with Adam, on the mean distillation loss of a minibatch's target subwords.
 
@@ -113,7 +117,13 @@ def train_translators(
         T of the same, and of the teachers' probabilities.
     watch
         Called with 0 and the parameters before the first epoch and with each epoch's number after it; it must copy what
-        it keeps.
+        it keeps. Of a training that goes on it sees the epochs that are left.
+    keep
+        Where `watch` puts all that it gathers, as of :meth:`~landscape_cli.training.Trainer.epochs`. With a `watch` and
+        without this, nothing of the training is saved.
+    names
+        What tells the students apart where weights and start are the same, such as their teachers' names: of trainings
+        that run side by side each finds its own file by it.
 
     Returns
     -------
@@ -133,10 +143,35 @@ def train_translators(
     orders, dropout = ([generator(seed, purpose, stream) for seed in seeds] for purpose in ("minibatches", "dropout"))
     ranks = generator(0, "order of minibatches", stream)
     pupils = list(zip(weights, teachers, strict=True))
-    step, steps = 0, epochs * -(-len(sentences) // batch_size)  # a pool is a whole number of minibatches
-    if watch:
+    steps = epochs * -(-len(sentences) // batch_size)  # a pool is a whole number of minibatches
+    kept, generators = {} if keep is None else keep, [*orders, *dropout, ranks]
+
+    def restore(state: dict[str, Any]) -> None:
+        set_training_state(state, parameters, optimiser, generators)
+        restore_into(kept, state["keep"])
+
+    loop = Loop(
+        epochs,
+        snapshot=lambda: {**training_state(parameters, optimiser, generators), "keep": kept},
+        restore=restore,
+        label=lambda: {
+            "kind": "translators",
+            "model": model,
+            "start": parameters,
+            "sentences": [len(sentences), batch_size],
+            "seeds": seeds,
+            "stream": stream,
+            "rates": (learning_rate, weight_decay, schedule, warmup),
+            "students": [weights, temperature, names],
+        },
+        data=(sentences.source, sentences.target),
+        device=sentences.source.device,
+        save=watch is None or keep is not None,
+    )
+    step = steps // epochs * loop.done if epochs else 0
+    if watch and not loop.done:
         watch(0, parameters)
-    for epoch in range(1, epochs + 1):
+    for epoch in loop.rounds():
         for rows in sentences.minibatches(batch_size, orders, ranks):
             optimiser.param_groups[0]["lr"] = learning_rate * scheduled(step, steps, schedule, warmup)
             found = _gradients(model, parameters, sentences, rows, pupils, dropout, temperature)
@@ -147,7 +182,7 @@ def train_translators(
             optimiser.step()
             step += 1
         if watch:
-            watch(epoch, parameters)
+            watch(epoch + 1, parameters)
     broken = {
         seeds[network % len(seeds)]
         for tensor in parameters.values()

@@ -125,7 +125,8 @@ def _write(path: Path, features: Mapping[str, torch.Tensor], identity: str) -> N
 def _read(path: Path) -> dict[str, torch.Tensor] | None:
     try:
         with safe_open(path, framework="pt") as file:
-            features = {name: file.get_tensor(name) for name in SPLITS}
+            # A copy lies in memory as what has just been computed does: elsewhere products are rounded otherwise.
+            features = {name: file.get_tensor(name).clone() for name in SPLITS}
             whole = file.metadata()["digest"] == _digest(features)
     except (SafetensorError, KeyError, TypeError, OSError):
         whole = False

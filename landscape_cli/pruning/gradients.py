@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from landscape_cli.curvature.stacked import flatten
@@ -20,12 +22,17 @@ class GradientCovariance:
         A stack of R networks with P parameters.
     whole
         The matrix (R, P, P) and not its diagonal (R, P) alone.
+
+    Attributes
+    ----------
+    kept
+        What it gathered, for a training that is to go on with it; see
+        :meth:`~landscape_cli.training.Trainer.epochs`.
     """
 
     def __init__(self, model: StackedModel, *, whole: bool = False) -> None:
         self.model, self.whole = model, whole
-        self.steps = 0
-        self.value: torch.Tensor | None = None
+        self.kept: dict[str, Any] = {"steps": 0, "value": None}
 
     def observe(self, parameters: Parameters, x: torch.Tensor, y: torch.Tensor, gradients: Parameters) -> None:
         """Take in one minibatch; for :meth:`landscape_cli.training.Trainer.epoch`.
@@ -40,9 +47,20 @@ class GradientCovariance:
         first = self.model.gradients(parameters, x[:, :1], y[:, :1])
         difference = flatten({name: first[name] - gradients[name] for name in parameters}).double()
         product = difference.unsqueeze(-1) * difference.unsqueeze(-2) if self.whole else difference.square()
-        self.steps += 1
-        kappa = 1 / self.steps
-        self.value = product if self.value is None else (1 - kappa) * self.value + kappa * product
+        steps, value = self.steps + 1, self.value
+        kappa = 1 / steps
+        self.kept["steps"] = steps
+        self.kept["value"] = product if value is None else (1 - kappa) * value + kappa * product
+
+    @property
+    def steps(self) -> int:
+        """How many minibatches were taken in."""
+        return self.kept["steps"]
+
+    @property
+    def value(self) -> torch.Tensor | None:
+        """C, or its diagonal; None before the first minibatch."""
+        return self.kept["value"]
 
     @property
     def variances(self) -> torch.Tensor:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from landscape_cli.checkpointing import resumed
 from landscape_cli.curvature.stacked import BYTES, flatten, hessian, hessian_diagonal, unflatten
 from landscape_cli.errors import MeasurementFailed
 from landscape_cli.models.mlp import FeedForward
@@ -116,8 +117,12 @@ def fit_posterior(
     alpha, noise = alpha.to(mean), noise.to(mean)
     curvature = _expected(model, start, x, y, mean[None], covariance)[2] * _scale(regression, count, noise, covariance)
     precision = _definite(curvature, alpha)
-    bounds = []
-    for step in progress(range(iterations), desc="posterior") if progress else range(iterations):
+    bounds: list[torch.Tensor] = []
+    state = {"mean": mean, "precision": precision, "alpha": alpha, "noise": noise, "bounds": bounds}
+    given = (samples, rate, prior_precision, noise_variance)
+    label = {"kind": "posterior", "model": model, "covariance": covariance, "options": given}
+    for step in resumed(iterations, state, label, (x, y), generators=generators, progress=progress, desc="posterior"):
+        mean, precision, alpha, noise = (state[name] for name in ("mean", "precision", "alpha", "noise"))
         now = rate if step < iterations / 2 else rate * 0.1 ** (2 * step / iterations - 1)
         factor = _factor(precision)
         drawn = torch.stack([torch.randn(samples // 2, size, generator=g, dtype=mean.dtype) for g in generators], dim=1)
@@ -153,6 +158,8 @@ def fit_posterior(
         now = now.view(-1, *[1] * (precision.dim() - 1))
         precision = precision + now * change + now**2 / 2 * grown
         precision = (precision + precision.mT) / 2 if covariance == FULL else precision
+        state.update(mean=mean, precision=precision, alpha=alpha, noise=noise)
+    mean, precision, alpha, noise = (state[name] for name in ("mean", "precision", "alpha", "noise"))
     if not bool(mean.isfinite().all() and precision.isfinite().all()):
         raise MeasurementFailed(DIVERGED)
     return Gaussian(mean, precision, alpha, noise, torch.stack(bounds))
