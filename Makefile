@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart run figures test test-all lint format bench clean
+.PHONY: help install quickstart run figures test test-all test-faults slurm-up slurm-down test-slurm lint format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,18 @@ test: $(STAMP) ## the tests that need neither data nor an accelerator
 
 test-all: $(STAMP) ## all tests, the slow ones too
 	$(PYTEST) $(ARGS)
+
+test-faults: $(STAMP) ## kill, fill the disk, damage files: results stay the same (minutes)
+	LANDSCAPE_TEST_FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m faults tests/faults $(ARGS)
+
+slurm-up: ## a Slurm of one machine for the tests; installs it where it can
+	tests/slurm/cluster.sh up
+
+slurm-down: ## stop it
+	tests/slurm/cluster.sh down
+
+test-slurm: $(STAMP) ## sweeps on the Slurm that answers here: make slurm-up first
+	LANDSCAPE_TEST_SLURM=1 $(BIN)/python -m pytest -q -m slurm tests/slurm $(ARGS)
 
 lint: $(STAMP) ## format and style check
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""The command line: ``landscape run|figures|list|show|data|doctor``. Imports nothing heavy at the top."""
+"""The command line: ``landscape run|submit|status|figures|list|show|data|doctor``. Imports nothing heavy at the top."""
 
 from __future__ import annotations
 
@@ -26,6 +26,21 @@ Measures what is missing of an experiment, then draws its figures, tables and cl
   --dry-run              list the points, stored and missing, and measure nothing
   --debug                tracebacks instead of one-line errors
   --cfg job              print the composed configuration
+"""
+
+SUBMIT_HELP = """\
+landscape submit fc_mnist conv_layers jobs=8 partition=gpu time=120 gpus_per_node=1 profile=quick
+
+  NAME …                 experiments of `landscape list`
+  jobs=N                 how many jobs share the missing points, by their estimated cost
+  partition= time= (minutes) cpus_per_task= mem_gb= gpus_per_node= account= qos= constraint= nodelist= exclude=
+                         go to Slurm; slurm.NAME=VALUE is any other option of sbatch
+  array_parallelism=N    at most N jobs at once
+  warning=SECONDS        before the time limit a job goes into the queue again (120, less for short limits)
+  key=value              any key of the experiments' configuration; checkpoint=true keeps long trainings by the epoch
+
+Prints the jobs' numbers and returns. A job whose code or configuration has changed meanwhile stops (allow_changes=true
+lets it run). `landscape status` says how jobs and points stand.
 """
 
 
@@ -74,6 +89,24 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure what is missing of an experiment, then draw (run --help)")
     run.set_defaults(command=lambda _: _run([]))
 
+    jobs = commands.add_parser(
+        "submit",
+        help="the missing points of experiments as jobs of a Slurm cluster (submit --help)",
+        epilog=SUBMIT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    jobs.add_argument("words", nargs="*", default=[], metavar="NAME or key=value")
+    jobs.set_defaults(command=_submit)
+
+    status = commands.add_parser("status", help="stored, running, queued, failed and missing points; jobs")
+    status.add_argument("names", nargs="*", default=[], metavar="NAME", help="experiments; none: all that were run")
+    status.set_defaults(command=_status)
+
+    work = commands.add_parser("work", help="one job of a submission (what Slurm runs)")
+    work.add_argument("folder", help="of the submission")
+    work.add_argument("number", type=int, help="of the job")
+    work.set_defaults(command=_work)
+
     figures = commands.add_parser("figures", help="draw from stored results, measuring nothing")
     names = {"nargs": "*", "default": [], "metavar": "NAME or key=value"}
     figures.add_argument("names", help="experiments and overrides; none: all", **names)
@@ -108,6 +141,28 @@ def _run(words: list[str]) -> int:
     from landscape_cli.jobs import run_jobs
 
     return run_jobs(words)
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from landscape_cli.provenance import remember_command
+    from landscape_cli.submit import submit
+
+    remember_command(["submit", *arguments.words])
+    return submit(arguments.words)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from landscape_cli.status import status
+
+    return status(arguments.names)
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from landscape_cli.submit import work
+
+    return work(Path(arguments.folder), arguments.number)
 
 
 def _figures(arguments: argparse.Namespace) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -27,6 +29,12 @@ from landscape_cli.listing import items_of, shipped
 from landscape_cli.plan import Plan, make_plan
 from landscape_cli.store import StoredPoint
 from landscape_cli.validation import nearest
+
+LAUNCHERS = (  # of a sweep: what they need
+    ("hydra/launcher=local", "hydra_plugins.hydra_joblib_launcher", None),
+    ("hydra/launcher=slurm", "hydra_plugins.hydra_submitit_launcher", "sbatch"),
+    ("landscape submit", "landscape_cli", "sbatch"),
+)
 
 
 def figures(words: Sequence[str], chapter: int | None) -> int:
@@ -212,6 +220,16 @@ def doctor() -> int:
         print(f"  vit_b_16: {found.path}")
     except MissingData as error:
         print(f"  vit_b_16: {error}")
+    print("launchers")
+    for name, module, command in LAUNCHERS:
+        missing = (
+            []
+            if find_spec(module.partition(".")[0]) and find_spec(module)
+            else [f"{module.split('.')[-1]} is not installed (pip install 'landscape-cli[cluster]')"]
+        )
+        if command and shutil.which(command) is None:
+            missing.append(f"no {command} on the PATH")
+        print(f"  {name}: {', '.join(missing) or 'yes'}")
     print("data roots")
     for root in data_roots(None):
         print(f"  {root}{'' if root.is_dir() else ' (not there)'}")

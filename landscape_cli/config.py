@@ -328,5 +328,9 @@ class Config:
     output_dir: str = bounded("outputs", pattern=r".+", allowed="a path")
     shard: ShardConfig = field(default_factory=ShardConfig)
     keep_parameters: bool = False
+    checkpoint: bool = False  # after every epoch, so that a training that was killed goes on
+    tracking: str | None = bounded(None, choices=("tensorboard",))  # where points and figures are written too
+    submission: str | None = None  # set by what submits a job: its record of the code and the configuration
+    allow_changes: bool = False  # of either since then
     dry_run: bool = False
     debug: bool = False

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 import re
 import sys
 import traceback
@@ -16,13 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from landscape_cli import provenance
 from landscape_cli.data.corpora import CorpusSource
 from landscape_cli.data.locate import ARCHIVE
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tabular import TableSource
 from landscape_cli.dataset_identity import AnySource
 from landscape_cli.distillation.checkpoints import mapping_name
+from landscape_cli.errors import out_of_space
 from landscape_cli.experiment import Results, Table, Verdict
 from landscape_cli.plan import Plan
 from landscape_cli.store import StoredPoint
@@ -30,7 +28,7 @@ from landscape_cli.store import StoredPoint
 # Overrides that cannot change a number: with these alone the output is the experiment's own, not a variant's.
 _INDIFFERENT = (
     *("experiment", "device", "threads", "output_dir", "plot", "shard", "keep_parameters"),
-    *("dry_run", "debug", "hydra"),
+    *("dry_run", "debug", "hydra", "checkpoint", "tracking", "submission", "allow_changes"),
 )
 
 
@@ -59,7 +57,7 @@ def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]
         try:
             make()
         except Exception as error:  # one figure that fails must not take the tables with it
-            if config.debug:
+            if config.debug or out_of_space(error, output):
                 raise
             log = output / "runs" / f"{config.name}_{what}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +88,10 @@ def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]
     attempt("tables", tables)
     attempt("claims", claims)
     attempt("answers", answers)
+    if config.tracking:
+        from landscape_cli.tracking import track_figures
+
+        track_figures(config, paths)
     for path in paths:
         print(f"  {path}")
     sys.stdout.flush()
@@ -246,20 +248,3 @@ def claims_table(name: str, verdicts: Sequence[Verdict]) -> Table:
         frame,
         "Claims of the thesis, tested; intervals: 95 % over seeds, if any.",
     )
-
-
-def write_state(plan: Plan, stored: int, overrides: Sequence[str]) -> None:
-    """Leave a record of the last run for ``landscape list``, which must not compose every experiment.
-
-    A run that overrides a number is not the experiment's own and leaves none.
-    """
-    config = plan.config
-    if variant_name(config.profile.name, overrides) not in ("", config.profile.name):
-        return
-    path = Path(config.output_dir).expanduser() / "runs" / f"{config.name}.json"
-    total = len(plan.located) + len(plan.unlocated)
-    record = {"profile": config.profile.name, "points": total, "stored": stored, "time": provenance.now()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(record))
-    draft.replace(path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sys
+from pathlib import Path
 
 INTERRUPTED = 130  # exit code after Ctrl-C
 
@@ -18,6 +21,10 @@ class BadInput(LandscapeError):
     """The command or the configuration asks for something impossible."""
 
     exit_code = 2
+
+
+class OtherFormat(BadInput):
+    """A store that another version of this package wrote."""
 
 
 class ImpossibleModel(BadInput):
@@ -46,6 +53,22 @@ class MeasurementFailed(LandscapeError):
 
 class DamagedPoint(LandscapeError):
     """A stored point does not match its checksums."""
+
+
+class CannotWrite(LandscapeError):
+    """The disk with the outputs is full, or can only be read."""
+
+
+def out_of_space(error: BaseException, place: Path) -> bool:
+    """Whether an error while writing to a place means that nothing more can be written there."""
+    if isinstance(error, CannotWrite):
+        return True
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    try:  # numpy and safetensors do not pass the number on
+        return shutil.disk_usage(place).free < 2**16
+    except OSError:
+        return False
 
 
 def say(error: Exception) -> int:

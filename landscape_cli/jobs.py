@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -45,6 +46,8 @@ def run_jobs(words: list[str]) -> int:
     words = [FLAGS.get(word, word) for word in words]
     overrides = _overrides(words)
     check_overrides(overrides)
+    if any(text.startswith("hydra/launcher=") for text in overrides):
+        _use_launchers()
     if "dry_run=true" in overrides:  # Hydra makes a sweep's folder before any job could say no
         scratch = tempfile.TemporaryDirectory()
         words.append(f"hydra.sweep.dir={scratch.name}")
@@ -69,6 +72,16 @@ def run_jobs(words: list[str]) -> int:
     return failed.pop() if len(failed) == 1 else int(bool(failed))
 
 
+def _use_launchers() -> None:
+    try:
+        from landscape_cli.launchers import install
+    except ImportError as error:
+        raise BadInput(
+            f"hydra/launcher: {error.name} is not installed here; pip install 'landscape-cli[cluster]'"
+        ) from error
+    install()
+
+
 def _overrides(words: list[str]) -> list[str]:
     overrides, skip = [], 0
     for word in words:
@@ -84,15 +97,28 @@ def _overrides(words: list[str]) -> list[str]:
     return overrides
 
 
-def _job(composed: DictConfig) -> None:
-    """One job. Errors end here: Hydra would print its own lines around them, and stop a sweep only at its end."""
+def ended(code: int) -> None:
+    """Tell the command the exit code of a job that was not of this process."""
+    _codes.append(code)
+
+
+def _job(composed: DictConfig) -> int:
+    """Do one job and return its exit code.
+
+    Errors end here: Hydra would print its own lines around them, and stop a sweep only at its end.
+    """
     from landscape_cli.runner import run
 
     debug = composed.get("debug") is True
     # Unresolved: an override such as output_dir=${nosuch} is text here, and prepare's to refuse.
     overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     try:
-        code = run(prepare(composed, overrides), overrides)
+        config = prepare(composed, overrides)
+        if config.submission:
+            from landscape_cli.submission import check_unchanged, job_name, read_submission
+
+            check_unchanged(read_submission(Path(config.submission)), job_name(overrides), config)
+        code = run(config, overrides)
     except BrokenPipeError:
         code = close_output()
     except Exception as error:  # of any job of a sweep: the others are to go on
@@ -102,3 +128,4 @@ def _job(composed: DictConfig) -> None:
     _codes.append(code)
     if code == INTERRUPTED:  # the jobs that are left are not to be started
         raise KeyboardInterrupt
+    return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from landscape_cli.config_path import config_folder
+from landscape_cli.progress import read_grids, state_of
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,11 @@ def items_of(experiment: str) -> list[Item]:
 def list_experiments() -> int:
     """Print every experiment with what it makes, where its last run stands, and what is not built yet."""
     width = max(map(len, shipped()))
+    output = default_output()
+    grids = read_grids(output)
     for name, title in shipped().items():
         made = ", ".join(item.name for item in items_of(name)) or "beyond the thesis"
-        print(f"{name:<{width}}  {_state(name):<22}  {made}: {title} [{_data(name)}]")
+        print(f"{name:<{width}}  {state_of(name, output, grids):<22}  {made}: {title} [{_data(name)}]")
     missing: dict[str, list[str]] = {}
     for item in catalogue():
         for name in item.experiments:
@@ -86,10 +88,6 @@ def list_experiments() -> int:
     return 0
 
 
-def _state(name: str) -> str:
-    path = Path(os.environ.get("LANDSCAPE_OUTPUTS") or "outputs") / "runs" / f"{name}.json"
-    try:
-        record = json.loads(path.read_text())
-        return f"{record['stored']}/{record['points']} points ({record['profile']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "not run here"
+def default_output() -> Path:
+    """Where outputs are, for commands that compose no configuration."""
+    return Path(os.environ.get("LANDSCAPE_OUTPUTS") or "outputs").expanduser()

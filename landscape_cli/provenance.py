@@ -52,7 +52,12 @@ def command() -> str:
 
 def remember_command(words: Sequence[str]) -> None:
     """Keep what was typed, before Hydra sees its own version of it."""
-    os.environ[COMMAND] = shlex.join(["landscape", *words])
+    remember(shlex.join(["landscape", *words]))
+
+
+def remember(text: str) -> None:
+    """Keep the command that a job was submitted by."""
+    os.environ[COMMAND] = text
 
 
 def now() -> str:

@@ -2,7 +2,9 @@
 
 ``<output_dir>/results/<family>/<key>/`` holds ``point.json`` and one Parquet file a frame. A point is written to a
 temporary folder beside it and renamed, so it is whole or absent under any kill, and the first of several concurrent
-writers wins. ``point.json`` carries a checksum of every file and of itself.
+writers wins. ``point.json`` carries a checksum of every file and of itself. Beside the points lie ``.claims`` (who
+measures what), ``.failed`` (the last error of every point that could not be measured) and ``.checkpoints``; a file
+``format.json`` says which format the store is in.
 """
 
 from __future__ import annotations
@@ -12,18 +14,20 @@ import hashlib
 import json
 import os
 import shutil
-import socket
-import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
-from landscape_cli.errors import DamagedPoint
+from landscape_cli import __version__
+from landscape_cli.claims import Claims, clear_drafts, draft_name
+from landscape_cli.errors import CannotWrite, DamagedPoint, OtherFormat, out_of_space
 from landscape_cli.experiment import Measurement
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 FORMAT = 1
 
@@ -65,12 +69,20 @@ class Store:
         ------
         DamagedPoint
             If a file is missing, altered or unreadable.
+        OtherFormat
+            If another version of this package wrote it.
         """
+        import numpy as np
+        import pandas as pd
+
         folder = self.folder(family, key)
         try:
             document = json.loads((folder / "point.json").read_text())
             if document.pop("checksum") != _digest(_canonical(document).encode()):
                 raise DamagedPoint(f"{folder / 'point.json'}: does not match its checksum")
+            if document["format"] != FORMAT:
+                versions = document.get("provenance", {}).get("versions", {})
+                raise _other_format(folder, document["format"], versions.get("landscape-cli", "of another version"))
             if (document["family"], document["key"]) != (family, key):
                 raise DamagedPoint(f"{folder}: holds the point {document['family']}/{document['key']}")
             for name, digest in document["files"].items():
@@ -90,10 +102,25 @@ class Store:
         ----------
         document
             Settings, coordinates and provenance, for ``point.json``.
+
+        Raises
+        ------
+        CannotWrite
+            If the disk is full or can only be read.
         """
+        try:
+            self._write(family, key, measurement, document)
+        except Exception as error:  # each of the libraries that write has its own for a full disk
+            if out_of_space(error, self.root):
+                raise CannotWrite(f"{self.root}: {getattr(error, 'strerror', None) or 'the disk is full'}") from error
+            raise
+
+    def _write(self, family: str, key: str, measurement: Measurement, document: Mapping[str, Any]) -> None:
+        import numpy as np
+
         final = self.folder(family, key)
         final.parent.mkdir(parents=True, exist_ok=True)
-        draft = final.parent / _draft_name()
+        draft = final.parent / draft_name()
         draft.mkdir()
         try:
             for name, frame in measurement.frames.items():
@@ -129,7 +156,7 @@ class Store:
 
     def discard(self, family: str, key: str) -> None:
         """Remove a stored point, in one step as others see it."""
-        grave = self.root / family / _draft_name()
+        grave = self.root / family / draft_name()
         try:
             self.folder(family, key).rename(grave)
         except FileNotFoundError:
@@ -137,11 +164,59 @@ class Store:
         shutil.rmtree(grave, ignore_errors=True)
 
     def clear_drafts(self, family: str) -> None:
-        """Remove what killed processes of this host left behind."""
-        for draft in (self.root / family).glob(".draft-*@*"):
-            owner, _, host = draft.name.removeprefix(".draft-").partition("@")
-            if host == socket.gethostname() and not _alive(int(owner.split("-")[0])):
-                shutil.rmtree(draft, ignore_errors=True)
+        """Remove what killed processes left behind."""
+        clear_drafts(self.root / family)
+        clear_drafts(self.root / family / ".claims")
+
+    def claims(self, family: str) -> Claims:
+        """Who measures which point of a family."""
+        return Claims(self.root / family / ".claims")
+
+    def checkpoints(self, family: str, key: str) -> Path:
+        """Folder for the checkpoints of a point that is being measured."""
+        return self.root / family / ".checkpoints" / key
+
+    def write_failure(self, family: str, key: str, record: Mapping[str, Any]) -> None:
+        """Keep the error of a point that could not be measured, in the place of an earlier one."""
+        replace_text(self.root / family / ".failed" / f"{key}.json", json.dumps(record))
+
+    def forget(self, family: str, key: str) -> None:
+        """Drop what is only kept of a point until it is measured: its last error, its checkpoints."""
+        failure, checkpoints = self.root / family / ".failed" / f"{key}.json", self.checkpoints(family, key)
+        failure.unlink(missing_ok=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        for folder in (failure.parent, checkpoints.parent):
+            with suppress(OSError):  # other points' are in it, or there is none
+                folder.rmdir()
+
+    def open(self) -> None:
+        """Make the store where there is none yet.
+
+        Raises
+        ------
+        OtherFormat
+            If another version of this package wrote it.
+        OSError
+            If it cannot be written.
+        """
+        path = self.root / "format.json"
+        own = {"format": FORMAT, "landscape": __version__}
+        try:
+            found = json.loads(path.read_text())
+            if found.pop("checksum") == _digest(_canonical(found).encode()):
+                if found["format"] != FORMAT:
+                    raise _other_format(self.root, found["format"], found["landscape"])
+                return
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # not there yet, or damaged
+        replace_text(path, json.dumps({**own, "checksum": _digest(_canonical(own).encode())}))
+
+    def seconds(self, family: str, key: str) -> float | None:
+        """How long a stored point took; None if it is not there or does not say."""
+        try:
+            return float(json.loads((self.folder(family, key) / "point.json").read_text())["provenance"]["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def documents(self, family: str) -> Iterator[dict[str, Any]]:
         """Read the ``point.json`` of every stored point of a family; unreadable ones are passed over."""
@@ -165,8 +240,22 @@ class Store:
         return False
 
 
-def _draft_name() -> str:
-    return f".draft-{os.getpid()}-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(draft_name())
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _other_format(place: Path, found: object, version: str) -> OtherFormat:
+    return OtherFormat(
+        f"{place}: written by landscape {version} in format {found}; this is landscape {__version__}, which reads "
+        f"format {FORMAT}. Use that version, or another output_dir"
+    )
 
 
 def _canonical(value: Any) -> str:
@@ -183,13 +272,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -106,10 +106,11 @@ class TestList:
         assert "4/4 points (smoke)" in state()
         for folder in list(measured.glob("results/*/*")):
             shutil.rmtree(folder)
+        assert "0/4 points (smoke)" in state()
         landscape("run", *small, "shard.count=2")
         assert "2/4 points (smoke)" in state()
         for broken in ("{", "[]", "null", '{"points": 3}'):
-            (measured / "runs" / "quickstart.json").write_text(broken)
+            (measured / "runs" / "grids" / "quickstart@smoke.json").write_text(broken)
             assert "not run here" in state()
 
 

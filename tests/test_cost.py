@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from landscape_cli import runner
+from landscape_cli import cost
 from landscape_cli.experiment import Experiment, Figure, Measurement, Point
 
 RATE = 1e10  # pretended operations a second
@@ -57,7 +57,7 @@ COSTLY = (
 def rated(monkeypatch):
     """The devices that were timed; no time passes."""
     timed = []
-    monkeypatch.setattr(runner, "_matrix_rate", lambda device: timed.append(device) or RATE)
+    monkeypatch.setattr(cost, "_matrix_rate", lambda device: timed.append(device) or RATE)
     return timed
 
 
@@ -122,21 +122,19 @@ def test_minutes_are_told_and_less_is_not(landscape, small, rated, seconds, told
     assert "floating-point" not in finished.err
 
 
-def test_a_gpu_may_take_as_long_as_it_takes(monkeypatch, rated, capsys):
+def test_a_gpu_may_take_as_long_as_it_takes(rated, capsys):
     gpu = torch.device("cuda")
-    monkeypatch.setattr(runner, "_device", lambda name: gpu)
-    monkeypatch.setattr(runner, "_device_name", lambda device: "cuda (a GPU)")
     item = SimpleNamespace(point=Point.of({}, {"dataset": {"name": "digits"}}))
     experiment = SimpleNamespace(operations=lambda point, source: 500 * HOUR)
-    config = SimpleNamespace(device="auto", max_cpu_hours=3, name="costly", threads=torch.get_num_threads())
-    plan = SimpleNamespace(experiment=experiment, sources={"digits": None}, config=config)
-    runner._check_cost(plan, [item])
+    plan = SimpleNamespace(experiment=experiment, sources={"digits": object()})
+    operations = cost.worth_telling(plan, [item])
+    cost.check_cost(SimpleNamespace(max_cpu_hours=3, name="costly"), operations, gpu, "cuda (a GPU)")
     assert "at least 5e+02 h at the 10 GFLOP/s that cuda (a GPU) reaches" in capsys.readouterr().out
     assert rated == [gpu]
 
 
 def test_the_rate_is_that_of_matrix_products():
-    assert 1e8 < runner._matrix_rate(torch.device("cpu")) < 1e13
+    assert 1e8 < cost._matrix_rate(torch.device("cpu")) < 1e13
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "long"])
@@ -146,7 +144,7 @@ def test_impossible_limits_are_refused(landscape, value):
 
 def test_the_transformer_of_the_thesis_is_refused_on_a_cpu_as_it_is(landscape, monkeypatch):
     """With the rate that this CPU really has, on pictures of CIFAR's size."""
-    monkeypatch.setattr(runner, "_measure_all", lambda *_: pytest.fail("it was started"))
+    monkeypatch.setattr("landscape_cli.runner.measure_all", lambda *_: pytest.fail("it was started"))
     finished = landscape(
         *("run", "experiment=vit_cifar100", "dataset=digits_32", "device=cpu", "max_cpu_hours=0.001"),
         "data.download=false",

@@ -406,8 +406,8 @@ class TestProcesses:
                     raise OSError("stop here")
 
             kept, broken = [], Measurement({"curves": Spy({"x": [1]})})
-            monkeypatch.setattr("landscape_cli.store.socket.gethostname", lambda: host)
-            monkeypatch.setattr("landscape_cli.store.os.getpid", lambda: process)
+            monkeypatch.setattr("landscape_cli.claims.socket.gethostname", lambda: host)
+            monkeypatch.setattr("landscape_cli.claims.os.getpid", lambda: process)
             with pytest.raises(OSError, match="stop here"):
                 store.write("Family", "key", broken, DOCUMENT)
             kept[0].mkdir()
@@ -421,7 +421,7 @@ class TestProcesses:
             draft(f"node-{ended.pid}", own): True,
             draft("node-gpu", ended.pid): True,
         }
-        monkeypatch.setattr("landscape_cli.store.socket.gethostname", lambda: "node")
+        monkeypatch.setattr("landscape_cli.claims.socket.gethostname", lambda: "node")
         store.clear_drafts("Family")
         assert {path: path.exists() for path in stays} == stays
 
