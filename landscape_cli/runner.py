@@ -66,13 +66,14 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
     plan.store.clear_drafts(plan.family)
     failures = [Failure(point.label, error, None) for point, error in plan.unlocated_shard] if only is None else []
     print(f"{config.name}: {config.title}", flush=True)
-    stored = _read_stored(plan, plan.located)
-    mine = plan.shard if only is None else tuple(item for item in plan.located if item.key in only)
-    todo = [located for located in mine if located.key not in stored]
     whole_grid = only is None and config.shard.count == 1
+    mine = plan.shard if only is None else tuple(item for item in plan.located if item.key in only)
+    stored = _read_stored(plan, mine)
+    todo = [located for located in mine if located.key not in stored]
+    there = len(stored) if whole_grid else sum(plan.stored(item) for item in plan.located)
     share = f", shard {config.shard.index} of {config.shard.count}" if config.shard.count > 1 else ""
     share = f" of this job's {len(mine)}" if only is not None else share
-    print(f"  {len(plan.located)} points: {len(stored)} stored, {len(todo)} to measure{share}", flush=True)
+    print(f"  {len(plan.located)} points: {there} stored, {len(todo)} to measure{share}", flush=True)
     if todo and (operations := worth_telling(plan, todo)):
         device = find_device(config.device)
         use_threads(threads_of(plan), run_tasks=False)
@@ -91,6 +92,7 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
         failures += outcome.failures
         if outcome.left:
             print(f"  {len(outcome.left)} points are left to the processes that are measuring them")
+    if whole_grid or all(plan.stored(item) for item in plan.located):
         stored = _read_stored(plan, plan.located, stored)
     refused = {str(failure.error) for failure in failures if isinstance(failure.error, BadInput)}
     if not stored and len(refused) == 1 and all(isinstance(failure.error, BadInput) for failure in failures):
@@ -98,7 +100,8 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
     if whole_grid or len(stored) == len(plan.located):
         failures += [Failure(f"drawing {name}", error, log) for name, error, log in draw(plan, stored, overrides)]
     else:
-        print(f"  shard done; {len(plan.located) - len(stored)} points of other shards are missing, nothing drawn yet")
+        missing = sum(not plan.stored(item) for item in plan.located)
+        print(f"  shard done; {missing} points of other shards are missing, nothing drawn yet")
     return _report(failures)
 
 
