@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from landscape_cli.claims import make_folder
+
 FORMAT = 1  # raised when states are written otherwise
 PAUSE = 0.5  # seconds of work that may be lost: rounds of milliseconds would take less time than their files
 PART = 1 << 22  # numbers of a tensor that are hashed at a time
@@ -180,7 +182,7 @@ class Loop:
         state = {"fingerprint": self._identity, "done": self.done, "state": _encoded(self._snapshot())}
         torch.save(state, buffer)
         payload = buffer.getbuffer()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         # Two processes that measure the same point must not write to one draft.
         draft = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}")
         try:

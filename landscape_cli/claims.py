@@ -12,6 +12,7 @@ have to agree.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -24,6 +25,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+DRAFT = ".draft-"
+DAY = 86400.0
 STALE = 120.0  # seconds without a sign of life
 BEAT = 15.0  # seconds between two of them
 
@@ -33,7 +36,7 @@ class Owner:
     """A process that holds a claim."""
 
     host: str
-    machine: str  # host, boot and process namespace: where a process number means something
+    machine: str  # hash of host, boot and process namespace: where a process number means something
     pid: int
     started: str  # of the process, in the kernel's ticks: numbers are used again
 
@@ -91,10 +94,9 @@ class Claims:
             self.folder.rmdir()
 
     def _enter(self, key: str) -> bool:
-        draft = self.folder / draft_name()
-        draft.mkdir(parents=True)
+        draft, name = self.folder / draft_name(), uuid.uuid4().hex
+        make_folder(draft)
         try:
-            name = uuid.uuid4().hex
             (draft / name).write_text(json.dumps(asdict(myself())))
             draft.rename(self.folder / key)
         except OSError as error:
@@ -114,8 +116,9 @@ class Claims:
         """Remove the files of dead owners; return the living ones."""
         if (self.folder / key).is_file():  # none of ours
             (self.folder / key).unlink(missing_ok=True)
+        names = _names(self.folder / key)  # before: who comes in while these are looked at is alive
         living = dict(self._living(key))
-        for name in _names(self.folder / key):
+        for name in names:
             if name not in living:
                 with suppress(OSError):
                     (self.folder / key / name).unlink()
@@ -166,19 +169,39 @@ class Claims:
 def clear_drafts(folder: Path) -> None:
     """Remove what killed processes left behind: this machine's at once, another's when it is a day old."""
     for name in _names(folder):
-        owner, _, host = name.removeprefix(".draft-").partition("@")
-        if not name.startswith(".draft-") or not host:
+        if not name.startswith(DRAFT):
             continue
+        pid, machine, *_ = [*name.removeprefix(DRAFT).split("-"), ""]
         path = folder / name
-        with suppress(OSError, ValueError):
-            dead = started_at(int(owner.split("-")[0])) is None
-            if dead if host == socket.gethostname() else time.time() - path.stat().st_mtime > 86400:
+        with suppress(OSError):
+            if machine == _machine() and pid.isdecimal():
+                dead = started_at(int(pid)) is None
+            else:
+                dead = time.time() - path.stat().st_mtime > DAY
+            if dead:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def draft_name() -> str:
     """A name that no other process gives, and that says whose it is."""
-    return f".draft-{os.getpid()}-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
+    return f"{DRAFT}{os.getpid()}-{_machine()}-{uuid.uuid4().hex[:8]}"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder below one that another process may be removing because it is empty.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    for last in (*[False] * 9, True):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            return
+        except FileNotFoundError:
+            if last:
+                raise
 
 
 def myself() -> Owner:
@@ -188,12 +211,22 @@ def myself() -> Owner:
 
 @cache  # by number: a fork is another process
 def _owner(pid: int) -> Owner:
-    places = [socket.gethostname()]
+    return Owner(socket.gethostname(), _machine(), pid, started_at(pid) or "")
+
+
+def _machine() -> str:
+    return _hashed(socket.gethostname())
+
+
+@cache
+def _hashed(host: str) -> str:
+    """Hash of where a process number means something: host, boot, process namespace."""
+    places = [host]
     with suppress(OSError):
         places.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
     with suppress(OSError):
         places.append(os.readlink("/proc/self/ns/pid"))
-    return Owner(socket.gethostname(), " ".join(places), pid, started_at(pid) or "")
+    return hashlib.blake2b(" ".join(places).encode(), digest_size=6).hexdigest()
 
 
 def started_at(pid: int) -> str | None:

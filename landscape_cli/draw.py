@@ -57,7 +57,7 @@ def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]
         try:
             make()
         except Exception as error:  # one figure that fails must not take the tables with it
-            if config.debug or out_of_space(error, output):
+            if config.debug or out_of_space(error):
                 raise
             log = output / "runs" / f"{config.name}_{what}.log"
             log.parent.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sys
-from pathlib import Path
 
 INTERRUPTED = 130  # exit code after Ctrl-C
 
@@ -59,16 +57,11 @@ class CannotWrite(LandscapeError):
     """The disk with the outputs is full, or can only be read."""
 
 
-def out_of_space(error: BaseException, place: Path) -> bool:
-    """Whether an error while writing to a place means that nothing more can be written there."""
+def out_of_space(error: BaseException) -> bool:
+    """Whether an error means that nothing more can be written there."""
     if isinstance(error, CannotWrite):
         return True
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return True
-    try:  # numpy and safetensors do not pass the number on
-        return shutil.disk_usage(place).free < 2**16
-    except OSError:
-        return False
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def say(error: Exception) -> int:

@@ -46,9 +46,11 @@ def run_jobs(words: list[str]) -> int:
     words = [FLAGS.get(word, word) for word in words]
     overrides = _overrides(words)
     check_overrides(overrides)
-    if any(text.startswith("hydra/launcher=") for text in overrides):
+    if "dry_run=true" in overrides:  # nothing is launched; Hydra makes a sweep's folder before any job could say no
+        words = [word for word in words if not word.startswith(("hydra/launcher=", "hydra.launcher."))]
+    elif any(text.startswith("hydra/launcher=") for text in overrides):
         _use_launchers()
-    if "dry_run=true" in overrides:  # Hydra makes a sweep's folder before any job could say no
+    if "dry_run=true" in overrides:
         scratch = tempfile.TemporaryDirectory()
         words.append(f"hydra.sweep.dir={scratch.name}")
     sys.argv = ["landscape", *words]

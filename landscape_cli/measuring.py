@@ -18,7 +18,7 @@ from tqdm import tqdm
 from landscape_cli import provenance
 from landscape_cli.claims import Claims
 from landscape_cli.config import Config
-from landscape_cli.errors import BadInput, CannotWrite, DamagedPoint, MeasurementFailed
+from landscape_cli.errors import BadInput, DamagedPoint, MeasurementFailed, out_of_space
 from landscape_cli.experiment import Context, Measurement
 from landscape_cli.plan import Located, Plan
 from landscape_cli.submission import code_digest
@@ -165,10 +165,8 @@ def _measurer(plan: Plan) -> Callable[[Located], Failure | None]:
             plan.store.forget(plan.family, item.key)
             if config.tracking:
                 track_point(config, item, measurement, document["provenance"]["seconds"])
-        except CannotWrite:
-            raise
         except Exception as error:  # any failure of one point must leave the others alone
-            if config.debug:
+            if config.debug or out_of_space(error):
                 raise
             return _failed(plan, item, error, folder)
         return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landscape_cli.claims import Owner
+from landscape_cli.claims import Owner, clear_drafts
 from landscape_cli.store import Store, replace_text
 
 
@@ -59,7 +59,9 @@ class Standing:
 def write_grid(output_dir: Path, grid: Grid) -> None:
     """Leave a grid's list of points, in the place of an earlier one."""
     name = re.sub(r"[^A-Za-z0-9_.=,@+-]+", "-", f"{grid.name}@{grid.variant}" if grid.variant else grid.name)
-    replace_text(output_dir / "runs" / "grids" / f"{name}.json", json.dumps(vars(grid)))
+    folder = output_dir / "runs" / "grids"
+    clear_drafts(folder)
+    replace_text(folder / f"{name}.json", json.dumps(vars(grid)))
 
 
 def read_grids(output_dir: Path) -> list[Grid]:
@@ -78,21 +80,26 @@ def read_grids(output_dir: Path) -> list[Grid]:
     return found
 
 
+Points = frozenset[tuple[str, str]]  # family and key of each
+
+
 def standing(
-    output_dir: Path, grids: Sequence[Grid], queued: frozenset[tuple[str, str]] = frozenset()
+    output_dir: Path, grids: Sequence[Grid], queued: Points = frozenset(), ahead: Points = frozenset()
 ) -> list[Standing]:
     """Say how grids stand.
 
     Parameters
     ----------
     queued
-        Family and key of the points that jobs in a queue are to measure.
+        Points that jobs in a queue are to measure.
+    ahead
+        Points of jobs that are running.
     """
     store, seen = Store(output_dir), {}
     for family in {grid.family for grid in grids}:
         folder = store.root / family
         seen[family] = _Seen(_listed(folder), store.claims(family).living(), _failures(folder / ".failed"))
-    return [_standing(store, grid, seen[grid.family], queued) for grid in grids]
+    return [_standing(store, grid, seen[grid.family], queued, ahead) for grid in grids]
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class _Seen:
     failures: dict[str, dict[str, Any]]
 
 
-def _standing(store: Store, grid: Grid, seen: _Seen, queued: frozenset[tuple[str, str]]) -> Standing:
+def _standing(store: Store, grid: Grid, seen: _Seen, queued: Points, ahead: Points) -> Standing:
     stored, waiting, missing = 0, 0, grid.without_data
     running, failed = {}, {}
     for key, label in grid.points:
@@ -116,6 +123,8 @@ def _standing(store: Store, grid: Grid, seen: _Seen, queued: frozenset[tuple[str
             waiting += 1
         elif key in seen.failures:
             failed[label] = seen.failures[key]
+        elif (grid.family, key) in ahead:
+            waiting += 1
         else:
             missing += 1
     return Standing(grid, stored, running, waiting, failed, missing)

@@ -40,7 +40,7 @@ def run(config: Config, overrides: Sequence[str] = (), only: frozenset[str] | No
         return _run(config, overrides, only)
     except (OSError, CannotWrite) as error:
         output = Path(config.output_dir).expanduser()
-        if not out_of_space(error, output):
+        if not out_of_space(error):
             raise
         what = f"{error.filename or output}: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise CannotWrite(
@@ -63,7 +63,7 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
         )
     check_tracking(config)
     _check_writable(plan)
-    plan.store.clear_drafts(plan.family)
+    plan.store.tidy(plan.family)
     failures = [Failure(point.label, error, None) for point, error in plan.unlocated_shard] if only is None else []
     print(f"{config.name}: {config.title}", flush=True)
     whole_grid = only is None and config.shard.count == 1
@@ -149,10 +149,12 @@ def _check_writable(plan: Plan) -> None:
 def _read_stored(plan: Plan, located: Sequence[Located], known: dict[str, StoredPoint] | None = None) -> dict:
     stored = dict(known or {})
     for item in located:
-        if item.key in stored or not plan.stored(item):
+        if item.key in stored or not plan.store.has(plan.family, item.key):
             continue
         try:
-            stored[item.key] = plan.store.read(plan.family, item.key)
+            read = plan.store.read(plan.family, item.key)
+            if plan.stored(item):  # with its parameters, if they are wanted
+                stored[item.key] = read
         except DamagedPoint as error:
             print(f"damaged point {item.point.label}, it is measured again: {error}", file=sys.stderr)
     return stored

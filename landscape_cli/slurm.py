@@ -39,6 +39,11 @@ OPTIONS = {
 }
 
 
+# Of sbatch's options those that a job script needs to be as they are.
+FIXED = {f"--{name}" for name in ("array", "output", "error", "signal", "chdir", "open-mode", "job-name", "wrap")}
+FIXED |= {"--parsable", "--requeue", "--no-requeue", "--input", "--test-only", "--wait"}
+
+
 class SlurmRefused(BadInput):
     """Slurm did not take the jobs; the message is its own."""
 
@@ -70,10 +75,14 @@ def flags(options: Mapping[str, str]) -> list[str]:
     for name, value in options.items():
         if name.startswith("slurm."):
             flag = "--" + name.removeprefix("slurm.").replace("_", "-")
+            if flag in FIXED:
+                raise BadInput(f"{name}: jobs depend on {flag} as it is; allowed: other options of sbatch")
             found.append(flag if value in ("", "true") else f"{flag}={value}")
             continue
         option = OPTIONS[name]
-        if not value or (option.kind == "count" and not (value.isdigit() and (int(value) or name == "gpus_per_node"))):
+        if not value or (
+            option.kind == "count" and not (value.isdecimal() and (int(value) or name == "gpus_per_node"))
+        ):
             raise BadInput(f"{name}: {value!r}; allowed: {'a whole number' if option.kind == 'count' else 'a name'}")
         if name == "gpus_per_node" and int(value) > 1:
             raise BadInput(f"gpus_per_node: {value}; a job uses one device: allowed 0 or 1, and more jobs instead")
@@ -82,15 +91,15 @@ def flags(options: Mapping[str, str]) -> list[str]:
     return found
 
 
-def script(command: list[str], log: Path, count: int, at_once: int | None, options: list[str], lead: int) -> str:
+def script(command: list[str], folder: Path, count: int, at_once: int | None, options: list[str], lead: int) -> str:
     """Write the batch script of a job array.
 
     Parameters
     ----------
     command
         What each job runs; the job's number is added to it.
-    log
-        Where each job's output goes; ``%a`` stands for its number.
+    folder
+        Where each job's log goes.
     at_once
         How many jobs may run at once; None: as many as Slurm likes.
     lead
@@ -100,11 +109,11 @@ def script(command: list[str], log: Path, count: int, at_once: int | None, optio
     header = [
         "--job-name=landscape",
         f"--array=0-{count - 1}{limit}",
-        f"--output={_quoted(log)}",
+        f'--output="{_escaped(folder).replace("%", "%%")}/job_%a.log"',
         "--open-mode=append",
         "--requeue",
         f"--signal=B:USR2@{lead}",
-        f"--chdir={_quoted(Path.cwd())}",
+        f'--chdir="{_escaped(Path.cwd())}"',
         *options,
     ]
     exports = [f"export {name}={shlex.quote(os.environ[name])}" for name in PASSED if name in os.environ]
@@ -135,14 +144,14 @@ def submit(path: Path) -> str:
     return done.stdout.strip().split(";")[0]
 
 
-def in_queue(arrays: Iterable[str]) -> set[str] | None:
-    """Return the jobs, ``ARRAY_NUMBER``, that wait or run; None if Slurm does not answer."""
+def in_queue(arrays: Iterable[str], seconds: float = 30.0) -> set[str] | None:
+    """Return the jobs, ``ARRAY_NUMBER``, that wait or run; None if Slurm does not answer in time."""
     arrays = sorted(set(arrays))
     if not arrays:
         return set()
     found = set()
     try:
-        done = subprocess.run(["squeue", "-h", "-r", "-o", "%F_%K"], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["squeue", "-h", "-r", "-o", "%F_%K"], capture_output=True, text=True, timeout=seconds)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode:
@@ -151,6 +160,14 @@ def in_queue(arrays: Iterable[str]) -> set[str] | None:
         if line.split("_")[0] in arrays:
             found.add(line)
     return found
+
+
+def has_accounting() -> bool:
+    """Whether Slurm keeps what became of jobs."""
+    try:
+        return not subprocess.run(["sacct", "-X", "-n"], capture_output=True, timeout=30).returncode
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def requeue() -> None:
@@ -169,5 +186,8 @@ def requeue() -> None:
         raise LandscapeError(f"job {number} cannot be put into the queue again: {' '.join(done.stderr.split())}")
 
 
-def _quoted(path: Path) -> str:
-    return f'"{path}"' if " " in str(path) else str(path)
+def _escaped(path: Path) -> str:
+    text = str(path)
+    if "\\" in text or "\n" in text:
+        raise BadInput(f"{text!r}: Slurm takes no folder with a backslash or a line break in its name")
+    return text.replace('"', '\\"')

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from landscape_cli import slurm
 from landscape_cli.claims import Claims
 from landscape_cli.errors import BadInput
 from landscape_cli.listing import default_output, shipped
@@ -50,10 +51,13 @@ def status(names: Sequence[str]) -> int:
     for name in wanted:
         if name not in known and name not in shipped():
             raise BadInput(f"there is no experiment {name!r}{nearest(name, [*shipped(), *known])}; see landscape list")
-    jobs = list(read_jobs(output))
-    queued = frozenset(point for job in jobs if job.state == "queued" for point in job.points)
+    jobs = read_jobs(output)
+    queued, ahead = (
+        frozenset(point for job in jobs if job.state == state for point in job.points)
+        for state in ("queued", "running")
+    )
     grids = [grid for grid in grids if not wanted or grid.name in wanted]
-    _print_standings(standing(output, grids, queued))
+    _print_standings(standing(output, grids, queued, ahead))
     for name in wanted:
         if name not in known:
             print(f"{name}: not run here; `landscape show {name}` lists its points")
@@ -63,23 +67,39 @@ def status(names: Sequence[str]) -> int:
     return 0
 
 
-def read_jobs(output: Path) -> Iterator[Job]:
-    """Read every job that was submitted here; damaged records are passed over."""
+def read_jobs(output: Path) -> list[Job]:
+    """Read every job that was submitted here; damaged records are passed over.
+
+    Where Slurm answers quickly it is asked about jobs that our own files leave open: they do not say that a job was
+    cancelled before it began.
+    """
+    found = []
     for folder in sorted((output / "jobs").glob("[!.]*")):
         running = Claims(folder / ".claims").living()
         try:
             array = (folder / "array").read_text().strip()
-        except OSError:  # Slurm did not take it
+        except (OSError, ValueError):  # Slurm did not take it
             continue
         for path in sorted(folder.glob("job_*.json"), key=lambda path: (len(path.name), path.name)):
             try:
                 points = frozenset((family, key) for _, family, key, _ in json.loads(path.read_text())["points"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-            number = path.stem.removeprefix("job_")
             owner = running.get(path.stem)
             state, text = ("running", f"as {owner}") if owner else _ended(path)
-            yield Job(f"{array}_{number}", state, text, points)
+            found.append((path, Job(f"{array}_{path.stem.removeprefix('job_')}", state, text, points)))
+    still = [job.name.split("_")[0] for _, job in found if job.state in ("queued", "failed")]
+    there = slurm.in_queue(still, seconds=2.0) if still else None
+    return [job if there is None else _corrected(job, path, there) for path, job in found]
+
+
+def _corrected(job: Job, path: Path, there: set[str]) -> Job:
+    """Say what Slurm's queue says of a job that is not running."""
+    if job.state == "failed" and job.name in there:
+        return replace(job, state="queued", text="again")
+    if job.state == "queued" and job.name not in there:
+        return replace(job, state="failed", text=f"left the queue: {_last_line(path.with_suffix('.log'))}")
+    return job
 
 
 def _ended(path: Path) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscape_cli import __version__
-from landscape_cli.claims import Claims, clear_drafts, draft_name
+from landscape_cli.claims import Claims, clear_drafts, draft_name, make_folder
 from landscape_cli.errors import CannotWrite, DamagedPoint, OtherFormat, out_of_space
 from landscape_cli.experiment import Measurement
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
+_BESIDE = (".claims", ".failed", ".checkpoints")
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,16 @@ class Store:
                 raise _other_format(folder, document["format"], versions.get("landscape-cli", "of another version"))
             if (document["family"], document["key"]) != (family, key):
                 raise DamagedPoint(f"{folder}: holds the point {document['family']}/{document['key']}")
+            frames, arrays = {}, {}
             for name, digest in document["files"].items():
-                if _digest((folder / name).read_bytes()) != digest:
+                content = (folder / name).read_bytes()
+                if _digest(content) != digest:
                     raise DamagedPoint(f"{folder / name}: does not match its checksum")
-            files = [folder / name for name in document["files"]]
-            frames = {p.stem: pd.read_parquet(p) for p in files if p.suffix == ".parquet"}
-            arrays = {p.stem: np.load(p, allow_pickle=False) for p in files if p.suffix == ".npy"}
+                stem, _, suffix = name.rpartition(".")
+                if suffix == "parquet":
+                    frames[stem] = pd.read_parquet(io.BytesIO(content))
+                elif suffix == "npy":
+                    arrays[stem] = np.load(io.BytesIO(content), allow_pickle=False)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedPoint(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
         return StoredPoint(frames, arrays, document)
@@ -109,37 +115,30 @@ class Store:
             If the disk is full or can only be read.
         """
         try:
-            self._write(family, key, measurement, document)
-        except Exception as error:  # each of the libraries that write has its own for a full disk
-            if out_of_space(error, self.root):
-                raise CannotWrite(f"{self.root}: {getattr(error, 'strerror', None) or 'the disk is full'}") from error
+            self._write(family, key, _contents(measurement), document, bool(measurement.parameters))
+        except OSError as error:
+            if out_of_space(error):
+                raise CannotWrite(f"{self.root}: {error.strerror}") from error
             raise
 
-    def _write(self, family: str, key: str, measurement: Measurement, document: Mapping[str, Any]) -> None:
-        import numpy as np
-
+    def _write(
+        self, family: str, key: str, contents: Mapping[str, bytes], document: Mapping[str, Any], parameters: bool
+    ) -> None:
         final = self.folder(family, key)
-        final.parent.mkdir(parents=True, exist_ok=True)
         draft = final.parent / draft_name()
-        draft.mkdir()
+        make_folder(draft)
         try:
-            for name, frame in measurement.frames.items():
-                frame.to_parquet(draft / f"{name}.parquet", index=False)
-            for name, array in measurement.arrays.items():
-                np.save(draft / f"{name}.npy", array, allow_pickle=False)
-            if measurement.parameters:
-                from safetensors.torch import save_file
-
-                tensors = {k: v.detach().cpu().contiguous() for k, v in measurement.parameters.items()}
-                save_file(tensors, draft / "parameters.safetensors")
-            files = {p.name: _digest(p.read_bytes()) for p in sorted(draft.iterdir())}
+            files = {name: _digest(content) for name, content in contents.items()}
             whole = {"format": FORMAT, "family": family, "key": key, **document, "files": files}
             whole["checksum"] = _digest(_canonical(whole).encode())
-            (draft / "point.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False))
-            for path in draft.iterdir():
-                _sync(path)
+            about = json.dumps(whole, indent=1, ensure_ascii=False).encode()
+            for name, content in {**contents, "point.json": about}.items():
+                with (draft / name).open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
             while True:
-                if final.exists() and self._superseded(family, key, measurement):
+                if final.exists() and self._superseded(family, key, parameters):
                     self.discard(family, key)
                 try:
                     draft.rename(final)
@@ -148,7 +147,7 @@ class Store:
                     if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                         raise
                 # Another process was quicker: if its point is good it stays, else it goes and ours gets its turn.
-                if final.exists() and not self._superseded(family, key, measurement):
+                if final.exists() and not self._superseded(family, key, parameters):
                     break
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -163,10 +162,19 @@ class Store:
             return
         shutil.rmtree(grave, ignore_errors=True)
 
-    def clear_drafts(self, family: str) -> None:
-        """Remove what killed processes left behind."""
-        clear_drafts(self.root / family)
-        clear_drafts(self.root / family / ".claims")
+    def tidy(self, family: str) -> None:
+        """Remove what killed processes left behind: drafts, and what is only kept of a point until it is stored."""
+        place = self.root / family
+        for folder in (self.root, place, *(place / name for name in _BESIDE)):
+            clear_drafts(folder)
+        claims = self.claims(family)
+        for folder in (place / name for name in _BESIDE):
+            for name in os.listdir(folder) if folder.is_dir() else ():
+                key = name.removesuffix(".json")
+                if self.has(family, key) and claims.owner(key) is None and claims.take(key):
+                    self.forget(family, key)
+                    claims.release(key)
+        claims.close()
 
     def claims(self, family: str) -> Claims:
         """Who measures which point of a family."""
@@ -229,9 +237,9 @@ class Store:
             if whole:
                 yield document
 
-    def _superseded(self, family: str, key: str, measurement: Measurement) -> bool:
+    def _superseded(self, family: str, key: str, parameters: bool) -> bool:
         """Whether the stored point is damaged, or lacks parameters that the new one has."""
-        if measurement.parameters and not self.has(family, key, parameters=True):
+        if parameters and not self.has(family, key, parameters=True):
             return True
         try:
             self.read(family, key)
@@ -242,13 +250,35 @@ class Store:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(draft_name())
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    for last in (*[False] * 9, True):
+        make_folder(path.parent)
+        draft = path.with_name(draft_name())
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+            return
+        except FileNotFoundError:  # another process removed the empty folder
+            if last:
+                raise
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _contents(measurement: Measurement) -> dict[str, bytes]:
+    """Return the files of a measurement; made in memory, since not every library says why it could not write."""
+    import numpy as np
+
+    found = {f"{name}.parquet": frame.to_parquet(index=False) for name, frame in measurement.frames.items()}
+    for name, array in measurement.arrays.items():
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        found[f"{name}.npy"] = buffer.getvalue()
+    if measurement.parameters:
+        from safetensors.torch import save
+
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in measurement.parameters.items()}
+        found["parameters.safetensors"] = save(tensors)
+    return dict(sorted(found.items()))
 
 
 def _other_format(place: Path, found: object, version: str) -> OtherFormat:

@@ -58,7 +58,7 @@ def submit(words: Sequence[str]) -> int:
     count = _number("jobs", own.get("jobs"), 1)
     at_once = _number("array_parallelism", own["array_parallelism"], 1) if "array_parallelism" in own else None
     flags = slurm.flags(options)
-    lead = _number("warning", own["warning"], 1) if "warning" in own else _lead(options)
+    lead = _lead(own, options)
     slurm.check_slurm()
     configs = {name: load([f"experiment={name}", *overrides]) for name in names}
     output = Path(next(iter(configs.values())).output_dir).expanduser().resolve()
@@ -80,10 +80,10 @@ def submit(words: Sequence[str]) -> int:
     for n, share in enumerate(shares):
         points = [[wish.experiment, wish.family, wish.item.key, wish.item.point.label] for wish in share]
         replace_text(folder / f"job_{n}.json", json.dumps({**about, "points": points}))
-    command = [sys.executable, "-m", "landscape_cli.cli", "work", str(folder)]
-    script = slurm.script(command, folder / "job_%a.log", count, at_once, flags, lead)
-    (folder / "job.sh").write_text(script)
+    # -P: what lies in the working directory must not be taken for a module.
+    command = [sys.executable, "-P", "-m", "landscape_cli.cli", "work", str(folder)]
     try:
+        (folder / "job.sh").write_text(slurm.script(command, folder, count, at_once, flags, lead))
         array = slurm.submit(folder / "job.sh")
     except BaseException:  # there is no such submission
         shutil.rmtree(folder)
@@ -110,7 +110,7 @@ def work(folder: Path, number: int) -> int:
         raise BadInput(f"{folder}: job {number} is running already ({claims.owner(f'job_{number}')})")
     state = folder / f"job_{number}.state"
     life = {"host": myself().host, "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID"), "began": provenance.now()}
-    before = _traces(job)
+    before = _traces(folder, job)
     try:
         replace_text(state, json.dumps(life))
         with _told() as told:
@@ -119,9 +119,9 @@ def work(folder: Path, number: int) -> int:
             except _Told:  # not while a point was measured
                 code = INTERRUPTED
         if code == INTERRUPTED and told[:1] == ["USR2"]:
-            code = _again(state, life, _traces(job) != before)
-        else:
-            replace_text(state, json.dumps({**life, "code": code, "ended": provenance.now()}))
+            claims.close()  # before another life of this job wants it
+            return _again(state, life, _traces(folder, job) != before)
+        replace_text(state, json.dumps({**life, "code": code, "ended": provenance.now()}))
         return code
     finally:
         claims.close()
@@ -172,14 +172,20 @@ def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, str], dict[str, 
 def _number(name: str, value: str | None, least: int) -> int:
     if value is None:
         raise BadInput(f"{name} is not given; usage: {USAGE}")
-    if not value.isdigit() or int(value) < least:
+    if not value.isdecimal() or int(value) < least:
         raise BadInput(f"{name}: {value!r}; allowed: a whole number, {least} or more")
     return int(value)
 
 
-def _lead(options: dict[str, str]) -> int:
+def _lead(own: dict[str, str], options: dict[str, str]) -> int:
     """Seconds before the time limit at which a job is told: a quarter of a short limit."""
-    return min(slurm.WARNING, int(options["time"]) * 15) if "time" in options else slurm.WARNING
+    limit = 60 * int(options["time"]) if "time" in options else None
+    if "warning" not in own:
+        return slurm.WARNING if limit is None else min(slurm.WARNING, limit // 4)
+    lead = _number("warning", own["warning"], 1)
+    if limit is not None and lead >= limit:
+        raise BadInput(f"warning: {lead} seconds, and a job has {limit}; allowed: fewer")
+    return lead
 
 
 def _missing(name: str, plan: Plan, waiting: frozenset[tuple[str, str]], taken: set) -> list[Wish]:
@@ -214,7 +220,7 @@ def _waiting(output: Path) -> frozenset[tuple[str, str]]:
     """Points that jobs in the queue are to measure: family and key."""
     found, arrays = set(), {}
     for path in (output / "jobs").glob("*/array"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             arrays[path.read_text().strip()] = path.parent
     there = slurm.in_queue(arrays) or set()
     for job in there:
@@ -292,23 +298,26 @@ def _told() -> Iterator[list[str]]:
 
 def _again(state: Path, life: dict[str, Any], progress: bool) -> int:
     """Put this job into the queue again, unless it got nowhere: then it never would."""
-    if progress:
-        replace_text(state, json.dumps({**life, "requeued": provenance.now()}))
-        print("the time limit is near: this job goes into the queue again, and on from here", flush=True)
+    ended = json.dumps({**life, "code": INTERRUPTED, "ended": provenance.now()})
+    if not progress:
+        replace_text(state, ended)
+        raise LandscapeError(
+            "the time limit came before one point was finished; give a longer time=…, or checkpoint=true, with which a "
+            "training goes on where it was"
+        )
+    print("the time limit is near: this job goes into the queue again, and on from here", flush=True)
+    replace_text(state, json.dumps({**life, "requeued": provenance.now()}))  # before: Slurm ends this process at once
+    try:
         slurm.requeue()
-        return 0
-    replace_text(state, json.dumps({**life, "code": INTERRUPTED, "ended": provenance.now()}))
-    raise LandscapeError(
-        "the time limit came before one point was finished; give a longer time=…, or checkpoint=true, with which a "
-        "training goes on where it was"
-    )
+    except LandscapeError:
+        replace_text(state, ended)
+        raise
+    return 0
 
 
-def _traces(job: dict[str, Any]) -> dict[str, int]:
+def _traces(folder: Path, job: dict[str, Any]) -> dict[str, int]:
     """Return what a job has left in the store so far: points, and checkpoints of trainings, each with its time."""
-    config = load([f"experiment={job['experiments'][0]}", *job["overrides"]])
-    results = Path(config.output_dir).expanduser() / "results"
-    found = {}
+    results, found = folder.parents[1] / "results", {}
     for _, family, key, _ in job["points"]:
         for path in (results / family / key / "point.json", *(results / family / ".checkpoints" / key).rglob("*.ckpt")):
             with contextlib.suppress(OSError):

@@ -89,26 +89,47 @@ def test_durations(store):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
-def test_a_disk_that_takes_no_more_is_told_from_other_errors(store, number):
-    class Full(pd.DataFrame):
-        def to_parquet(self, *_, **__):
-            raise OSError(number, "no more")
+def test_a_disk_that_takes_no_more_is_told_from_other_errors(store, monkeypatch, number):
+    def full(handle):
+        raise OSError(number, "no more")
 
+    monkeypatch.setattr("landscape_cli.store.os.fsync", full)
     with pytest.raises(CannotWrite, match="no more"):
-        store.write("Family", "key", Measurement({"squares": Full({"y": [1]})}), DOCUMENT)
+        store.write("Family", "key", MEASUREMENT, DOCUMENT)
     assert not any((store.root / "Family").iterdir())
 
 
-def test_a_library_that_hides_the_reason(store, monkeypatch):
-    class Full(pd.DataFrame):
-        def to_parquet(self, *_, **__):
-            raise RuntimeError("0 bytes written")
+def test_another_error_stays_what_it_is(store, monkeypatch):
+    def broken(handle):
+        raise OSError(errno.EIO, "bad disk")
 
-    class Usage:
-        free = 0
+    monkeypatch.setattr("landscape_cli.store.os.fsync", broken)
+    with pytest.raises(OSError, match="bad disk"):
+        store.write("Family", "key", MEASUREMENT, DOCUMENT)
 
-    with pytest.raises(RuntimeError):
-        store.write("Family", "key", Measurement({"squares": Full({"y": [1]})}), DOCUMENT)
-    monkeypatch.setattr("landscape_cli.errors.shutil.disk_usage", lambda place: Usage)
-    with pytest.raises(CannotWrite, match="the disk is full"):
-        store.write("Family", "key", Measurement({"squares": Full({"y": [1]})}), DOCUMENT)
+
+class TestTidy:
+    def test_what_a_kill_between_storing_and_forgetting_leaves(self, store):
+        store.write("Family", "key", MEASUREMENT, DOCUMENT)
+        store.write_failure("Family", "key", {"error": "before"})
+        store.checkpoints("Family", "key").mkdir(parents=True)
+        (store.root / "Family" / ".claims" / "key").mkdir(parents=True)
+        store.tidy("Family")
+        assert [path.name for path in (store.root / "Family").iterdir()] == ["key"]
+
+    def test_what_belongs_to_a_point_that_is_measured_stays(self, store):
+        """With its parameters this time: the stored point lacks them."""
+        store.write("Family", "key", MEASUREMENT, DOCUMENT)
+        store.checkpoints("Family", "key").mkdir(parents=True)
+        claims = store.claims("Family")
+        assert claims.take("key")
+        store.tidy("Family")
+        assert store.checkpoints("Family", "key").is_dir()
+        assert claims.owner("key") is not None
+        claims.close()
+
+    def test_what_belongs_to_a_missing_point_stays(self, store):
+        store.write_failure("Family", "key", {"error": "no"})
+        store.checkpoints("Family", "key").mkdir(parents=True)
+        store.tidy("Family")
+        assert len(list((store.root / "Family").rglob("key*"))) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from landscape_cli.claims import clear_drafts, draft_name
 from landscape_cli.data.images import ImageData
 from landscape_cli.errors import DamagedData
 from landscape_cli.features.checkpoints import Checkpoint
@@ -114,7 +114,8 @@ def _extractor(
 
 def _write(path: Path, features: Mapping[str, torch.Tensor], identity: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    clear_drafts(path.parent)
+    draft = path.with_name(draft_name())
     try:
         save_file(dict(features), draft, metadata={"digest": _digest(features), "identity": identity})
         draft.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from landscape_cli.claims import clear_drafts, draft_name, make_folder
 from landscape_cli.experiment import Figure, Table
 
 
@@ -17,7 +17,8 @@ def save_figure(figure: Figure, folder: Path, formats: Sequence[str], dpi: int, 
     """Write one figure in every format, with `note` (data set, sizes, profile) in small print below it."""
     import matplotlib.pyplot as plt
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    clear_drafts(folder)
     width = figure.drawing.get_size_inches()[0]
     small_print = f"{figure.note} {note}".strip()
     wrapped = textwrap.fill(small_print, int(width * 22))
@@ -38,7 +39,8 @@ def save_figure(figure: Figure, folder: Path, formats: Sequence[str], dpi: int, 
 
 def save_table(table: Table, folder: Path, note: str) -> list[Path]:
     """Write one table as CSV (full precision), Markdown and LaTeX (booktabs)."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    clear_drafts(folder)
     shown = displayed(table.frame, table.formats)
     caption = f"{table.caption} {note}".strip()
     written = {
@@ -151,7 +153,7 @@ def _metadata(kind: str, text: str) -> dict[str, str | None]:
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(draft_name())
     try:
         write(draft)
         draft.replace(path)
