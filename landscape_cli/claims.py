@@ -104,7 +104,8 @@ class Claims:
                 return False
             raise
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            if draft.exists():
+                shutil.rmtree(draft, ignore_errors=True)
         with self._lock:
             self._held[key] = self.folder / key / name
             if self._heart is None:

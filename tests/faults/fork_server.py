@@ -263,7 +263,7 @@ def _tell_phases(handle, at):
     within(claims.Claims, "take", "claiming")
     within(claims.Claims, "release", "releasing")
     within(store.Store, "write", "storing")
-    within(store, "_sync", "syncing")
+    within(store.os, "fsync", "syncing")
     within(store.Store, "forget", "forgetting")
     within(checkpointing.Loop, "_write", "writing a checkpoint")
     within(measuring.time, "sleep", "waiting")

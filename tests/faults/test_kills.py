@@ -126,7 +126,8 @@ class TestLeftovers:
             ("measuring", 1),
             ("claiming", 3),
             ("storing", 3),
-            ("syncing", 4),  # the point's files, and then the family's folder
+            ("syncing", 2),
+            ("forgetting", 3),  # the point is stored by then
             ("releasing", 3),
             ("writing a figure", 1),
             ("writing a table", 1),

@@ -60,7 +60,7 @@ def test_a_failed_job_has_the_sweeps_exit_code(start, tmp_path):
 
 
 def test_a_cancelled_job_is_an_error(start, tmp_path):
-    process = start(*WORDS, "+grid.x=[1],[2]", "+measure.seconds=8", *LAUNCHER)
+    process = start(*WORDS, "+grid.x=[1],[2]", "+measure.seconds=20", *LAUNCHER)
     until(lambda: len(diary(tmp_path)) == 2, 60, lambda: logs(tmp_path / "outputs"))
     (number,) = [path.name for path in (tmp_path / "outputs" / "runs" / "slurm").iterdir() if path.name.isdigit()]
     call("scancel", f"{number}_0")
