@@ -48,7 +48,7 @@ slurm-down: ## stop it
 	tests/slurm/cluster.sh down
 
 test-slurm: $(STAMP) ## sweeps on the Slurm that answers here: make slurm-up first
-	LANDSCAPE_TEST_SLURM=1 $(BIN)/python -m pytest -q -m slurm tests/slurm $(ARGS)
+	LANDSCAPE_TEST_SLURM=1 $(BIN)/python -m pytest -q -n 6 -m slurm tests/slurm $(ARGS)
 
 lint: $(STAMP) ## format and style check
 	$(BIN)/ruff format --check .
