@@ -145,7 +145,10 @@ def submit(path: Path) -> str:
 
 
 def in_queue(arrays: Iterable[str], seconds: float = 30.0) -> set[str] | None:
-    """Return the jobs, ``ARRAY_NUMBER``, that wait or run; None if Slurm does not answer in time."""
+    """Return the jobs that wait or run, ``ARRAY_NUMBER``, or the number of one that is no array.
+
+    None if Slurm does not answer in time.
+    """
     arrays = sorted(set(arrays))
     if not arrays:
         return set()
@@ -158,7 +161,7 @@ def in_queue(arrays: Iterable[str], seconds: float = 30.0) -> set[str] | None:
         return None
     for line in done.stdout.split():
         if line.split("_")[0] in arrays:
-            found.add(line)
+            found.add(line.removesuffix("_N/A"))  # of a job that is no array
     return found
 
 

@@ -13,6 +13,8 @@ import standins
 from hydra.core.utils import JobReturn, JobStatus
 from test_runner import TOY, contents, documents, stored_files, until
 
+from landscape_cli import slurm
+
 SWEEP = ("run", "-m", *TOY, "profile=smoke")
 LOCAL = ("hydra/launcher=local", "hydra.launcher.n_jobs=2")
 SLURM = ("hydra/launcher=slurm",)
@@ -189,3 +191,41 @@ def test_without_the_plugins(landscape, monkeypatch):
     monkeypatch.setitem(sys.modules, "hydra_plugins.hydra_joblib_launcher.joblib_launcher", None)
     finished = landscape(*SWEEP, "+grid.x=[1],[2]", *LOCAL)
     finished.assert_refused(2, "hydra/launcher: hydra_plugins", "is not installed here; pip install")
+
+
+class TestQueue:
+    """What is said of jobs that have left no result, where Slurm keeps no accounts."""
+
+    @pytest.fixture
+    def watched(self, cluster, monkeypatch):
+        """States of a job, a look at the queue after the other, ten seconds apart."""
+        from landscape_cli import launchers
+
+        cluster.says("sacct", err="Slurm accounting storage is disabled", code=1)
+        now = [0.0]
+        monkeypatch.setattr(launchers.time, "monotonic", lambda: now[0])
+        watcher = launchers._queue_watcher()
+
+        def look(job, queue):
+            now[0] += launchers.LOOK + 0.1
+            cluster.says("squeue", out=queue)
+            return watcher.get_state(job)
+
+        return look
+
+    def test_of_arrays_and_of_single_jobs(self, cluster):
+        cluster.says("squeue", out="12_0\n12_3\n379_N/A\n99_1\n")
+        assert slurm.in_queue(["12", "379"]) == {"12_0", "12_3", "379"}
+        cluster.says("squeue", code=1)
+        assert slurm.in_queue(["12"]) is None
+
+    @pytest.mark.parametrize(("job", "line"), [("12_0", "12_0"), ("379", "379_N/A")])
+    def test_a_job_in_the_queue_is_waited_for(self, watched, job, line):
+        assert [watched(job, line) for _ in range(5)] == ["UNKNOWN"] * 5
+
+    def test_a_job_that_is_gone_is_given_time_to_hand_in_its_result(self, watched):
+        assert [watched("12_0", "12_1") for _ in range(4)] == ["UNKNOWN", "UNKNOWN", "CANCELLED", "CANCELLED"]
+
+    def test_a_job_that_comes_back_is_waited_for(self, watched):
+        states = [watched("12_0", line) for line in ("12_1", "12_1", "12_0", "12_1", "12_1")]
+        assert states == ["UNKNOWN"] * 5
