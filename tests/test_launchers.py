@@ -105,13 +105,14 @@ class TestLocal:
         assert named == [[f"device={d}"] if d else [] for d in devices] + [["device=cpu"]]
 
 
-class TestSlurm:
-    @pytest.fixture
-    def cluster(self, isolated, monkeypatch):
-        slurm = standins.install(isolated / "bin", monkeypatch)
-        slurm.says("sbatch", err="sbatch: error: invalid partition specified: x\n", code=1)
-        return slurm
+@pytest.fixture
+def cluster(isolated, monkeypatch):
+    slurm = standins.install(isolated / "bin", monkeypatch)
+    slurm.says("sbatch", err="sbatch: error: invalid partition specified: x\n", code=1)
+    return slurm
 
+
+class TestSlurm:
     def test_without_slurm(self, landscape, isolated, monkeypatch, tmp_path):
         standins.hide(monkeypatch, isolated / "empty")
         landscape(*SWEEP, "+grid.x=[1],[2]", *SLURM).assert_refused(2, "no Slurm here: there is no sbatch on the PATH")
