@@ -60,6 +60,7 @@ format: $(STAMP) ## format, and mend what can be mended
 
 bench: $(STAMP) ## each stage of the main job beside the textbook way, convolutions, curvature and sample sizes beside others
 	$(BIN)/python -m tests.benchmarks.main_job
+	$(BIN)/python -m tests.benchmarks.streaming
 	$(BIN)/python -m tests.benchmarks.convolutions $(ARGS)
 	$(BIN)/python -m tests.benchmarks.curvature
 	$(BIN)/python -m tests.benchmarks.sample_size

@@ -47,13 +47,11 @@ class LossDifference(Grid):
 
     def measure(self, point: Point, context: Context) -> Measurement:
         """Frames ``curves`` (one row a seed and k, see :func:`stored_k`) and ``networks`` (one row a seed)."""
-        from landscape_cli.convergence.differences import (
-            closed_form,
-            exponential_moving_average,
-            loss_differences,
-            mean_absolute_deviation,
-        )
+        import torch
+
+        from landscape_cli.convergence.differences import mean_absolute_deviation
         from landscape_cli.convergence.losses import object_losses
+        from landscape_cli.convergence.streamed import difference_curve
         from landscape_cli.rng import generator
 
         settings, data = point.settings, context.images()
@@ -62,18 +60,19 @@ class LossDifference(Grid):
         train = object_losses(model, parameters, data.x_train, data.y_train)
         test = object_losses(model, parameters, data.x_test, data.y_test) if len(data.x_test) else None
         curves = []
+        kept = stored_k(train.losses.shape[1] - 1)
+        deviations = mean_absolute_deviation(train.losses)
         for s, seed in enumerate(seeds):
-            curve = loss_differences(
-                train.losses[s], options["permutations"], generator(seed, "orderings", point.stream)
+            curve = difference_curve(
+                train.losses[s],
+                options["permutations"],
+                generator(seed, "orderings", point.stream),
+                torch.from_numpy(kept),
+                options["smoothing"],
             )
-            columns = {
-                "difference": curve.mean,
-                "standard_error": curve.standard_error,
-                "ema": exponential_moving_average(curve.mean, options["smoothing"]),
-                "closed_form": closed_form(train.losses[s]),
-            }
-            kept = stored_k(len(curve.mean))
-            frame = pd.DataFrame({name: values.cpu().numpy()[kept - 1] for name, values in columns.items()})
+            columns = {"difference": curve.mean, "standard_error": curve.standard_error, "ema": curve.average}
+            frame = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
+            frame["closed_form"] = float(deviations[s]) / (kept + 1)
             frame.insert(0, "k", kept)
             frame.insert(0, "seed", seed)
             curves.append(frame)
@@ -81,7 +80,7 @@ class LossDifference(Grid):
             {
                 "seed": seeds,
                 "mean_loss": train.losses.mean(dim=1).cpu().numpy(),
-                "mad": mean_absolute_deviation(train.losses).cpu().numpy(),
+                "mad": deviations.cpu().numpy(),
                 "train_accuracy": train.correct.cpu().numpy(),
                 "test_accuracy": test.correct.cpu().numpy() if test else np.nan,
                 "dead": train.constant.cpu().numpy(),

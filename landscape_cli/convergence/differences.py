@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-BLOCK = 4096  # objects of one ordering handled at a time
+BLOCK = 1024  # objects of one ordering handled at a time: a hundred orderings of them stay in a cache
+STEP = 64  # values of a moving average handled by one product
 BATCH_BYTES = 64 * 2**20  # of permuted losses held at once
 
 
@@ -82,7 +83,7 @@ def loss_differences(losses: torch.Tensor, permutations: int, generator: torch.G
     for begin in range(0, permutations, together):
         count = min(together, permutations - begin)
         order = torch.stack([torch.randperm(m, generator=generator) for _ in range(count)]).to(losses.device)
-        permuted = losses[order]
+        permuted = losses.take(order)
         stream = DifferenceStream(count, losses.device)
         position = 0
         for block in permuted.split(BLOCK, dim=1):
@@ -102,7 +103,7 @@ def exponential_moving_average(
     """e_1 = v_1, e_k = a e_{k-1} + (1 - a) v_k, block by block.
 
     Inside a block of B values the recurrence is a product with the triangular matrix (1 - a) a^(i-j); from block to
-    block only the last value is carried.
+    block only the last value is carried, by the same recurrence with a^B, and so block by block again.
 
     Parameters
     ----------
@@ -119,21 +120,25 @@ def exponential_moving_average(
     """
     if not 0 <= smoothing < 1:
         raise ValueError(f"the smoothing must be in [0, 1), not {smoothing}")
+    carried = values[..., 0] if previous is None else previous
+    return _recurrence(values, smoothing, 1 - smoothing, carried)
+
+
+def _recurrence(values: torch.Tensor, decay: float, weight: float, carried: torch.Tensor) -> torch.Tensor:
+    """e_k = decay e_{k-1} + weight v_k along the last axis, with e_0 = carried."""
     n = values.shape[-1]
-    size = min(256, max(n, 1))
+    size = min(STEP, max(n, 1))
     power = torch.arange(size, dtype=values.dtype, device=values.device)
     lag = power[:, None] - power[None, :]
-    kernel = torch.where(lag >= 0, (1 - smoothing) * smoothing ** lag.clamp(min=0), 0)  # e[i] += kernel[i, j] v[j]
-    decay = smoothing ** (power + 1)
-    carried = values[..., 0] if previous is None else previous
-    padded = torch.nn.functional.pad(values, (0, -n % size)).unflatten(-1, (-1, size))
+    kernel = torch.where(lag >= 0, weight * decay ** lag.clamp(min=0), 0)  # e[i] += kernel[i, j] v[j]
+    padded = torch.nn.functional.pad(values, (0, -n % size)) if n % size else values.contiguous()
+    padded = padded.unflatten(-1, (-1, size))
     local = padded @ kernel.T
-    carry = []
-    for last in local[..., -1].unbind(-1):
-        carry.append(carried)
-        carried = decay[-1] * carried + last
-    smoothed = local + torch.stack(carry, dim=-1)[..., None] * decay
-    return smoothed.flatten(-2)[..., :n]
+    before = carried[..., None]
+    if local.shape[-2] > 1:
+        before = torch.cat([before, _recurrence(local[..., :-1, -1], decay**size, 1.0, carried)], dim=-1)
+    local.flatten(end_dim=-2).addr_(before.flatten(), decay ** (power + 1))
+    return local.flatten(-2)[..., :n]
 
 
 def mean_absolute_deviation(losses: torch.Tensor) -> torch.Tensor:
