@@ -58,8 +58,9 @@ format: $(STAMP) ## format, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## each stage of the main job beside the textbook way, convolutions, curvature and sample sizes beside others
+bench: $(STAMP) ## each stage of the main job beside the textbook way and its floor, other parts beside other ways
 	$(BIN)/python -m tests.benchmarks.main_job
+	$(BIN)/python -m tests.benchmarks.training
 	$(BIN)/python -m tests.benchmarks.streaming
 	$(BIN)/python -m tests.benchmarks.convolutions $(ARGS)
 	$(BIN)/python -m tests.benchmarks.curvature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from landscape_cli.experiment import Context, Experiment, Point
@@ -54,3 +55,16 @@ def trained(point: Point, context: Context) -> tuple[StackedModel, Parameters]:
     model = build_model(settings["model"], data.shape, data.source.classes)
     given = {"seeds": settings["seeds"], "stream": point.stream, "progress": context.progress}
     return model, fit(model, data.x_train, data.y_train, **given, **settings["training"])
+
+
+def trained_together(points: Sequence[Point], context: Context) -> list[tuple[StackedModel, Parameters]]:
+    """Build and train the networks of points that differ in the network only, each as :func:`trained` would."""
+    from landscape_cli.models import build_model
+    from landscape_cli.training_together import fit_together
+
+    settings, data = points[0].settings, context.images()
+    models = [build_model(point.settings["model"], data.shape, data.source.classes) for point in points]
+    streams = [point.stream for point in points]
+    given = {"seeds": settings["seeds"], "streams": streams, "progress": context.progress}
+    found = fit_together(models, data.x_train, data.y_train, **given, **settings["training"])
+    return list(zip(models, found, strict=True))

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from landscape_cli import __version__
 from landscape_cli.errors import INTERRUPTED, BadInput, close_output, say
+from landscape_cli.memory import keep_freed_memory
 
 RUN_HELP = """\
 usage: landscape run [experiment=NAME] [key=value …] [--dry-run] [--debug]
@@ -46,6 +47,7 @@ lets it run). `landscape status` says how jobs and points stand.
 
 def main() -> None:
     """Entry point of the console script."""
+    keep_freed_memory()
     sys.exit(dispatch(sys.argv[1:]))
 
 

@@ -322,6 +322,7 @@ class Config:
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     device: str = bounded("auto", pattern=r"auto|cpu|mps|cuda(:\d+)?", allowed="auto, cpu, cuda, cuda:N or mps")
     threads: int | None = bounded(None, minimum=1)
+    workers: int | None = bounded(None, minimum=1)  # processes of this machine that share the points
     max_cpu_hours: float = bounded(3.0, above=0)  # estimated, from which a run on a CPU is refused
     data: DataConfig = field(default_factory=DataConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)

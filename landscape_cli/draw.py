@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -20,16 +18,12 @@ from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tabular import TableSource
 from landscape_cli.dataset_identity import AnySource
 from landscape_cli.distillation.checkpoints import mapping_name
+from landscape_cli.drawn import Drawn, keep_drawn
 from landscape_cli.errors import out_of_space
 from landscape_cli.experiment import Results, Table, Verdict
 from landscape_cli.plan import Plan
 from landscape_cli.store import StoredPoint
-
-# Overrides that cannot change a number: with these alone the output is the experiment's own, not a variant's.
-_INDIFFERENT = (
-    *("experiment", "device", "threads", "output_dir", "plot", "shard", "keep_parameters"),
-    *("dry_run", "debug", "hydra", "checkpoint", "tracking", "submission", "allow_changes"),
-)
+from landscape_cli.variant import variant_name
 
 
 def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]) -> list[tuple[str, Exception, Path]]:
@@ -45,13 +39,19 @@ def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]
     from landscape_cli.plotting.style import style
 
     config, experiment = plan.config, plan.experiment
+    lines: list[str] = []
+
+    def say(text: str) -> None:
+        lines.append(text)
+        print("  " + text)
+
     results = gather(plan, stored)
     output = Path(config.output_dir).expanduser()
     variant = variant_name(config.profile.name, overrides)
     note = describe(plan, results)
     failures, paths = [], []
     if note:
-        print("  " + note)
+        say(note)
 
     def attempt(what: str, make: object) -> None:
         try:
@@ -75,13 +75,13 @@ def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]
     def claims() -> None:
         verdicts = list(experiment.claims(results))
         for verdict in verdicts:
-            print("  " + summary(verdict))
+            say(summary(verdict))
         if verdicts:
             paths.extend(save_table(claims_table(config.name, verdicts), output / "tables" / variant, note))
 
     def answers() -> None:
         for line in experiment.answers(results):
-            print("  " + line)
+            say(line)
 
     with style():
         attempt("figures", figures)
@@ -95,6 +95,9 @@ def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]
     for path in paths:
         print(f"  {path}")
     sys.stdout.flush()
+    if not failures and not results.missing:
+        documents = {key: point.document for key, point in stored.items()}
+        keep_drawn(plan, overrides, documents, Drawn(lines, paths))
     return failures
 
 
@@ -215,19 +218,6 @@ def _describe_data(name: str, count: int, source: AnySource | None) -> str:
         part += f" from an archive of checksum {source.checksum[:12]}"
     size = f"all {count}" if count == source.train_objects else f"the first {count} of {source.train_objects}"
     return f"{source.title}, {size} train objects{part}"
-
-
-def variant_name(profile: str, overrides: Sequence[str]) -> str:
-    """Subfolder for what is not the thesis's own setting, so that a small run never overwrites a paper figure."""
-    parts = [] if profile == "paper" else [profile]
-    for text in overrides:
-        key = text.lstrip("+~").split("=")[0]
-        if key not in ("profile", "data.download") and key.split(".")[0].split("/")[0] not in _INDIFFERENT:
-            parts.append(text)
-    name = re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", ",".join(parts))
-    # Different commands stay apart where their names are cut, or differ in what was replaced.
-    exact = name == ",".join(parts) and len(name) <= 100
-    return name if exact else f"{name[:90]}-{hashlib.blake2b(','.join(parts).encode(), digest_size=4).hexdigest()}"
 
 
 def summary(verdict: Verdict) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -197,6 +197,7 @@ class Experiment(ABC):
     optional: ClassVar[frozenset[str]] = frozenset()  # config nodes that can be there too: features
     data: ClassVar[str] = "images"  # what its data sets are: images, table or corpus
     min_objects: ClassVar[int] = 1  # of a data set, below which there is nothing to measure
+    streams: ClassVar[bool] = False  # whether ``measure`` takes pictures that stay in their file, as ``Pixels``
     threads: ClassVar[int | None] = None  # of the CPU where ``threads`` is not configured; None: torch's choice
     threads_run_tasks: ClassVar[bool] = False  # one thread an operator, the others for tasks side by side
     stored_as: ClassVar[str | None] = None  # the family whose points these are, where it measures for another class
@@ -252,6 +253,14 @@ class Experiment(ABC):
     @abstractmethod
     def measure(self, point: Point, context: Context) -> Measurement:
         """Measure one point; a pure function of ``point.settings``."""
+
+    def together(self, points: Sequence[Point]) -> list[list[Point]]:
+        """Divide points into those that are measured together because that is faster; by default each alone."""
+        return [[point] for point in points]
+
+    def measure_together(self, points: Sequence[Point], context: Context) -> list[Measurement]:
+        """Measure points that :meth:`together` left together, each as :meth:`measure` would: to the bit on a CPU."""
+        return [self.measure(point, context) for point in points]
 
     @abstractmethod
     def figures(self, results: Results) -> Iterable[Figure]:

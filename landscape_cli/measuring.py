@@ -43,13 +43,23 @@ class Outcome:
     left: list[Located] = field(default_factory=list)  # to other processes, which are measuring them
 
 
-def measure_all(plan: Plan, todo: Sequence[Located], wait: bool) -> Outcome:
+@dataclass(frozen=True)
+class Crew:
+    """Processes that were begun together to measure the same points."""
+
+    began: float  # seconds since the epoch
+    size: int
+
+
+def measure_all(plan: Plan, todo: Sequence[Located], wait: bool, crew: Crew | None = None) -> Outcome:
     """Measure points, each under a claim, so that processes that share a store share the work.
 
     Parameters
     ----------
     wait
         For points that other processes are measuring, to take them over if those stop or fail; else they are left.
+    crew
+        Of which this process is one: points that another of them could not measure are passed over.
 
     Raises
     ------
@@ -57,29 +67,29 @@ def measure_all(plan: Plan, todo: Sequence[Located], wait: bool) -> Outcome:
         If the disk is full or can only be read; what is stored stays.
     """
     claims = plan.store.claims(plan.family)
-    measure_one = _measurer(plan)
+    measure = _measurer(plan)
+    todo = list({item.key: item for item in todo}.values())
     outcome, waits, told = Outcome(), WAIT[0], False
     try:
         with tqdm(total=len(todo), desc=plan.config.name, unit="point", disable=None, dynamic_ncols=True) as bar:
             while todo:
                 left = []
-                for item in todo:
-                    bar.set_postfix_str(item.point.label)
-                    if not claims.take(item.key):
-                        left.append(item)
-                        continue
+                for batch in _batches(plan, todo, crew.size if crew else 1):
+                    bar.set_postfix_str(batch[0].point.label)
+                    taken = [item for item in batch if claims.take(item.key)]
+                    left += [item for item in batch if item not in taken]
                     try:
-                        if not _whole(plan, item):  # another process may just have stored it
-                            failure = measure_one(item)
-                            outcome.failures += [failure] if failure else []
+                        # Another process may just have stored one.
+                        outcome.failures += measure([item for item in taken if not _done(plan, item, crew)])
                     finally:
-                        claims.release(item.key)
-                    bar.update()
+                        for item in taken:
+                            claims.release(item.key)
+                    bar.update(len(taken))
                 if left and not wait:
                     outcome.left = left
                     break
                 if len(left) == len(todo):
-                    told = told or _tell(claims, left)
+                    told = told or crew is not None or _tell(claims, left)
                     time.sleep(waits)
                     waits = min(1.5 * waits, WAIT[1])
                 else:
@@ -90,8 +100,22 @@ def measure_all(plan: Plan, todo: Sequence[Located], wait: bool) -> Outcome:
     return outcome
 
 
-def _whole(plan: Plan, item: Located) -> bool:
-    """Whether a point is stored and undamaged."""
+def _batches(plan: Plan, todo: Sequence[Located], processes: int) -> list[list[Located]]:
+    """Points that are measured together; a checkpoint is one point's own, so that with checkpoints each is alone."""
+    if plan.config.checkpoint:
+        return [[item] for item in todo]
+    items = {item.point: item for item in todo}
+    batches = []
+    for points in plan.experiment.together(list(items)):
+        share = -(-len(points) // processes)
+        batches += [[items[point] for point in points[begin : begin + share]] for begin in range(0, len(points), share)]
+    return batches
+
+
+def _done(plan: Plan, item: Located, crew: Crew | None) -> bool:
+    """Whether a point is stored and undamaged, or another of the crew could not measure it."""
+    if crew and plan.store.failed_since(plan.family, item.key, crew.began):
+        return True
     if not plan.stored(item):
         return False
     try:
@@ -109,8 +133,8 @@ def _tell(claims: Claims, left: Sequence[Located]) -> bool:
     return bool(owners)
 
 
-def _measurer(plan: Plan) -> Callable[[Located], Failure | None]:
-    """Get ready to measure single points: device, threads, this command's folder."""
+def _measurer(plan: Plan) -> Callable[[Sequence[Located]], list[Failure]]:
+    """Get ready to measure points, one or several at once: device, threads, this command's folder."""
     import torch
 
     from landscape_cli.checkpointing import checkpoints_in
@@ -118,9 +142,11 @@ def _measurer(plan: Plan) -> Callable[[Located], Failure | None]:
 
     config = plan.config
     device = find_device(config.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # where what names no number goes
     torch.backends.cudnn.allow_tf32 = False  # on by default; it keeps ten bits of a convolution's products
     threads = threads_of(plan)
-    use_threads(threads, plan.experiment.threads_run_tasks)
+    use_threads(plan)
     folder = _run_folder(config)
     about = {
         "command": provenance.command(),
@@ -133,8 +159,8 @@ def _measurer(plan: Plan) -> Callable[[Located], Failure | None]:
     # Another code's trainings are not to be gone on with.
     code = code_digest(config.family) if config.checkpoint else ""
 
-    def measure(item: Located) -> Measurement:
-        context = Context(
+    def context_of(item: Located) -> Context:
+        return Context(
             device,
             plan.sources.get(item.point.settings.get("dataset", {}).get("name")),
             lambda: _images(plan, item, device, cached),
@@ -143,35 +169,54 @@ def _measurer(plan: Plan) -> Callable[[Located], Failure | None]:
             lambda **sizes: _corpus(plan, item, cached, sizes),
             mapping=plan.mappings.get(item.point.settings.get("mapping", {}).get("checksum")),
         )
+
+    def measure_one(item: Located) -> Measurement:
         checkpoints = plan.store.checkpoints(plan.family, item.key) / code
         with checkpoints_in(checkpoints if config.checkpoint else None):
-            measurement = plan.experiment.measure(item.point, context)
-        _check(measurement)
-        if config.keep_parameters:
-            return measurement
-        return Measurement(measurement.frames, measurement.arrays)
+            return plan.experiment.measure(item.point, context_of(item))
 
-    def measure_one(item: Located) -> Failure | None:
+    def store(items: Sequence[Located]) -> None:
         began, at = provenance.now(), time.perf_counter()
-        try:
-            measurement = measure(item)
+        if len(items) == 1:
+            measurements = [measure_one(items[0])]
+        else:
+            measurements = plan.experiment.measure_together([item.point for item in items], context_of(items[0]))
+        seconds = round((time.perf_counter() - at) / len(items), 3)
+        for item, measurement in zip(items, measurements, strict=True):
+            _check(measurement)
             document = {
                 "coordinates": item.point.coordinates,
                 "settings": item.point.settings,
                 "version": plan.experiment.version,
-                "provenance": {**about, "began": began, "seconds": round(time.perf_counter() - at, 3)},
+                "provenance": {**about, "began": began, "seconds": seconds},
             }
-            plan.store.write(plan.family, item.key, measurement, document)
+            parameters = measurement.parameters if config.keep_parameters else {}
+            kept = Measurement(measurement.frames, measurement.arrays, parameters)
+            plan.store.write(plan.family, item.key, kept, document)
             plan.store.forget(plan.family, item.key)
             if config.tracking:
-                track_point(config, item, measurement, document["provenance"]["seconds"])
-        except Exception as error:  # any failure of one point must leave the others alone
-            if config.debug or out_of_space(error):
-                raise
-            return _failed(plan, item, error, folder)
-        return None
+                track_point(config, item, kept, seconds)
 
-    return measure_one
+    def measure(items: Sequence[Located]) -> list[Failure]:
+        if len(items) > 1:
+            try:
+                store(items)
+                return []
+            except Exception as error:  # one of them cannot be measured: each by itself, to tell which
+                if config.debug or out_of_space(error):
+                    raise
+            items = [item for item in items if not plan.stored(item)]
+        failures = []
+        for item in items:
+            try:
+                store([item])
+            except Exception as error:  # any failure of one point must leave the others alone
+                if config.debug or out_of_space(error):
+                    raise
+                failures.append(_failed(plan, item, error, folder))
+        return failures
+
+    return measure
 
 
 def _failed(plan: Plan, item: Located, error: Exception, folder: Path) -> Failure:
@@ -196,15 +241,25 @@ def threads_of(plan: Plan) -> int:
     return config.threads or min(plan.experiment.threads or initial, initial)
 
 
-def use_threads(count: int, run_tasks: bool) -> None:
-    """Give an operator all the threads; or one, and the others to tasks side by side."""
+def use_threads(plan: Plan, features: str | None = None) -> None:
+    """Give an operator all the threads; or one, and the others to tasks side by side.
+
+    Parameters
+    ----------
+    features
+        Kind of the features that are extracted next, for which the experiment's choice does not count.
+    """
     import torch
 
     from landscape_cli import parallel
 
-    _initial_threads()  # kept before it is changed
-    torch.set_num_threads(1 if run_tasks else count)
-    parallel.use_workers(count if run_tasks else 1)
+    available = plan.config.threads or _initial_threads()
+    if features:
+        run_tasks, threads = features != "vit", available
+    else:
+        run_tasks, threads = plan.experiment.threads_run_tasks, threads_of(plan)
+    torch.set_num_threads(1 if run_tasks else threads)
+    parallel.use_workers(available if run_tasks or threads == 1 else 1)
 
 
 @cache
@@ -236,18 +291,19 @@ def _images(plan: Plan, item: Located, device: object, cache: dict[str, object])
             source, size = plan.sources[wanted["name"]], wanted["objects"]
             # More test objects than train objects would only take time from a small profile.
             tested = min(size, source.test_objects)
-            return load_images(source, size, tested, device, wanted["normalisation"])
+            streamed = plan.experiment.streams and not features
+            return load_images(source, size, tested, device, wanted["normalisation"], streamed)
 
         if features:
             from landscape_cli.features.extract import load_features
 
             folder = Path(plan.config.output_dir).expanduser() / "features"
             checkpoint = plan.checkpoints.get(features.get("checksum"))
-            use_threads(plan.config.threads or _initial_threads(), run_tasks=features["kind"] != "vit")
+            use_threads(plan, features["kind"])
             try:
                 cache[key] = load_features(features, wanted, load, checkpoint, folder, _inner_bar)
             finally:
-                use_threads(threads_of(plan), plan.experiment.threads_run_tasks)
+                use_threads(plan)
         else:
             cache[key] = load(wanted)
     return cache[key]

@@ -6,8 +6,9 @@ inside an operator they do not wait for each other at every step, and so do not 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,7 @@ import torch
 Task, Outcome = TypeVar("Task"), TypeVar("Outcome")
 
 _executor: ThreadPoolExecutor | None = None
+_inside = threading.local()  # of a task
 
 
 def use_workers(count: int) -> None:
@@ -25,11 +27,34 @@ def use_workers(count: int) -> None:
     _executor = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) if count > 1 else None
 
 
+def workers() -> int:
+    """How many tasks run at once."""
+    return 1 if _executor is None else _executor._max_workers
+
+
 def each(function: Callable[[Task], Outcome], tasks: Iterable[Task]) -> list[Outcome]:
-    """Outcomes of the tasks, in their order, without gradients; they do not depend on the number of workers."""
+    """Outcomes of the tasks, in their order, without gradients; they do not depend on the number of workers.
+
+    Tasks of a task, and a single one, run in the thread that asks for them.
+    """
+    tasks = list(tasks)
+    alone = _executor is None or len(tasks) < 2 or getattr(_inside, "task", False)
 
     def run(task: Task) -> Outcome:
         with torch.no_grad():  # holds for one thread only
             return function(task)
 
-    return list((map if _executor is None else _executor.map)(run, tasks))
+    def marked(task: Task) -> Outcome:
+        _inside.task = True
+        try:
+            return run(task)
+        finally:
+            _inside.task = False
+
+    if alone:
+        return list(map(run, tasks))
+    futures = [_executor.submit(marked, task) for task in tasks]
+    for future in wait(futures, return_when=FIRST_EXCEPTION).not_done:
+        future.cancel()
+    wait(futures)  # none goes on when this has returned
+    return [future.result() for future in futures]

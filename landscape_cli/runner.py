@@ -14,13 +14,15 @@ from landscape_cli import provenance
 from landscape_cli.claims import draft_name
 from landscape_cli.config import Config
 from landscape_cli.cost import check_cost, worth_telling
-from landscape_cli.draw import draw, variant_name
+from landscape_cli.drawn import recall_drawn
 from landscape_cli.errors import INTERRUPTED, BadInput, CannotWrite, DamagedPoint, LandscapeError, out_of_space
-from landscape_cli.measuring import Failure, device_name, find_device, measure_all, threads_of, use_threads
+from landscape_cli.measuring import Failure, device_name, find_device, measure_all, use_threads
 from landscape_cli.plan import Located, Plan, make_plan
 from landscape_cli.progress import Grid, write_grid
 from landscape_cli.store import StoredPoint
 from landscape_cli.tracking import check_tracking
+from landscape_cli.variant import variant_name
+from landscape_cli.workers import measure_by_workers, worker_devices
 
 
 def run(config: Config, overrides: Sequence[str] = (), only: frozenset[str] | None = None) -> int:
@@ -67,6 +69,13 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
     failures = [Failure(point.label, error, None) for point, error in plan.unlocated_shard] if only is None else []
     print(f"{config.name}: {config.title}", flush=True)
     whole_grid = only is None and config.shard.count == 1
+    if whole_grid and not config.tracking and (drawn := recall_drawn(plan, overrides)):
+        stored = len({item.key for item in plan.located})
+        print(f"  {len(plan.located)} points: {stored} stored, 0 to measure", flush=True)
+        write_grid(Path(config.output_dir).expanduser(), grid_of(plan, overrides))
+        for line in [*drawn.lines, *drawn.files]:
+            print(f"  {line}")
+        return 0
     mine = plan.shard if only is None else tuple(item for item in plan.located if item.key in only)
     stored = _read_stored(plan, mine)
     todo = [located for located in mine if located.key not in stored]
@@ -76,12 +85,16 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
     print(f"  {len(plan.located)} points: {there} stored, {len(todo)} to measure{share}", flush=True)
     if todo and (operations := worth_telling(plan, todo)):
         device = find_device(config.device)
-        use_threads(threads_of(plan), run_tasks=False)
+        use_threads(plan)
         check_cost(config, operations, device, device_name(device))
     write_grid(Path(config.output_dir).expanduser(), grid_of(plan, overrides))
     if todo:
         try:
-            outcome = measure_all(plan, todo, wait=whole_grid)
+            devices = worker_devices(config, len(todo))
+            if len(devices) > 1:
+                outcome = measure_by_workers(plan, todo, whole_grid, devices)
+            else:
+                outcome = measure_all(plan, todo, whole_grid)
         except KeyboardInterrupt:
             done = sum(plan.stored(located) for located in plan.located)
             print(
@@ -98,6 +111,8 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
     if not stored and len(refused) == 1 and all(isinstance(failure.error, BadInput) for failure in failures):
         raise failures[0].error  # found only when the data was read, but the same for all: one line
     if whole_grid or len(stored) == len(plan.located):
+        from landscape_cli.draw import draw
+
         failures += [Failure(f"drawing {name}", error, log) for name, error, log in draw(plan, stored, overrides)]
     else:
         missing = sum(not plan.stored(item) for item in plan.located)

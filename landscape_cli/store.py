@@ -74,8 +74,26 @@ class Store:
         OtherFormat
             If another version of this package wrote it.
         """
-        import numpy as np
+        document, contents = self._checked(family, key)
+        frames, arrays = {}, {}
+        try:
+            for name, content in contents.items():
+                stem, _, suffix = name.rpartition(".")
+                if suffix == "parquet":
+                    frames[stem] = _frame(content)
+                elif suffix == "npy":
+                    import numpy as np
 
+                    arrays[stem] = np.load(io.BytesIO(content), allow_pickle=False)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _unreadable(self.folder(family, key), error) from error
+        return StoredPoint(frames, arrays, document)
+
+    def check(self, family: str, key: str) -> dict[str, Any]:
+        """Check every byte of a point as :meth:`read` does, and return its ``point.json`` alone."""
+        return self._checked(family, key)[0]
+
+    def _checked(self, family: str, key: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         folder = self.folder(family, key)
         try:
             document = json.loads((folder / "point.json").read_text())
@@ -86,19 +104,14 @@ class Store:
                 raise _other_format(folder, document["format"], versions.get("landscape-cli", "of another version"))
             if (document["family"], document["key"]) != (family, key):
                 raise DamagedPoint(f"{folder}: holds the point {document['family']}/{document['key']}")
-            frames, arrays = {}, {}
+            contents = {}
             for name, digest in document["files"].items():
-                content = (folder / name).read_bytes()
-                if _digest(content) != digest:
+                contents[name] = (folder / name).read_bytes()
+                if _digest(contents[name]) != digest:
                     raise DamagedPoint(f"{folder / name}: does not match its checksum")
-                stem, _, suffix = name.rpartition(".")
-                if suffix == "parquet":
-                    frames[stem] = _frame(content)
-                elif suffix == "npy":
-                    arrays[stem] = np.load(io.BytesIO(content), allow_pickle=False)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedPoint(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
-        return StoredPoint(frames, arrays, document)
+            raise _unreadable(folder, error) from error
+        return document, contents
 
     def write(self, family: str, key: str, measurement: Measurement, document: Mapping[str, Any]) -> None:
         """Write a point, whole or not at all; if another process has stored it meanwhile, theirs stays.
@@ -186,6 +199,13 @@ class Store:
     def write_failure(self, family: str, key: str, record: Mapping[str, Any]) -> None:
         """Keep the error of a point that could not be measured, in the place of an earlier one."""
         replace_text(self.root / family / ".failed" / f"{key}.json", json.dumps(record))
+
+    def failed_since(self, family: str, key: str, since: float) -> bool:
+        """Whether a point could not be measured, and this is kept since then (seconds since the epoch)."""
+        try:
+            return (self.root / family / ".failed" / f"{key}.json").stat().st_mtime >= since
+        except OSError:
+            return False
 
     def forget(self, family: str, key: str) -> None:
         """Drop what is only kept of a point until it is measured: its last error, its checkpoints."""
@@ -286,6 +306,10 @@ def _contents(measurement: Measurement) -> dict[str, bytes]:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in measurement.parameters.items()}
         found["parameters.safetensors"] = save(tensors)
     return dict(sorted(found.items()))
+
+
+def _unreadable(folder: Path, error: Exception) -> DamagedPoint:
+    return DamagedPoint(f"{folder}: cannot be read ({type(error).__name__}: {error})")
 
 
 def _other_format(place: Path, found: object, version: str) -> OtherFormat:

@@ -18,7 +18,7 @@ from landscape_cli.store import replace_text
 from landscape_cli.validation import flat_keys, load_class
 
 # A job may differ in these: they say how it runs, not what.
-_RUN = ("device", "threads")
+_RUN = ("device", "threads", "workers")
 _FREE = ("submission", "allow_changes", "debug", *_RUN)
 _OWN = ("landscape_cli", "experiments", "conf")
 SHOWN = 3  # differences named in a message
@@ -38,10 +38,10 @@ class Submission:
     @classmethod
     def of(cls, configs: Mapping[str, Config]) -> Submission:
         """Record the code as it is now and these configurations, by the name of their job."""
-        resolved = {name: _resolved(config) for name, config in configs.items()}
-        hashes = {name: _hash(values) for name, values in resolved.items()}
+        values = {name: resolved(config) for name, config in configs.items()}
+        hashes = {name: _hash(each) for name, each in values.items()}
         code = _code({config.family for config in configs.values()})
-        return cls(provenance.commit(), code, resolved, hashes, provenance.command(), provenance.now())
+        return cls(provenance.commit(), code, values, hashes, provenance.command(), provenance.now())
 
     def write(self, path: Path) -> None:
         """Write the record, whole or not at all."""
@@ -91,9 +91,9 @@ def check_unchanged(submission: Submission, name: str, config: Config) -> None:
         then, now = submission.commit or "no commit", provenance.commit() or "no commit"
         commits = f"commit {then[:12]}" if then == now else f"commit {then[:12]}, now {_short(now)}"
         differences.append(f"the code has changed since it was submitted ({commits}): {_listed(files)}")
-    resolved = _resolved(config)
-    if _hash(resolved) != submission.hashes[name]:
-        before, after = _flat(submission.configs[name]), _flat(resolved)
+    values = resolved(config)
+    if _hash(values) != submission.hashes[name]:
+        before, after = _flat(submission.configs[name]), _flat(values)
         keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         values = [f"{key} was {before.get(key)!r}, is {after.get(key)!r}" for key in keys]
         differences.append(f"the configuration has changed since it was submitted: {_listed(values)}")
@@ -129,7 +129,8 @@ def _code(families: set[str]) -> dict[str, str]:
     return found
 
 
-def _resolved(config: Config) -> dict[str, Any]:
+def resolved(config: Config) -> dict[str, Any]:
+    """Everything of a configuration but how it is run."""
     values = {name: value for name, value in asdict(config).items() if name not in _FREE}
     return json.loads(json.dumps(values))
 

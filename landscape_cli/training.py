@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
-from landscape_cli.checkpointing import Loop, restore_into, resumed, set_training_state, training_state
+from landscape_cli.checkpointing import Loop, restore_into, set_training_state, training_state
+from landscape_cli.data.pixels import Pixels
 from landscape_cli.errors import MeasurementFailed
 from landscape_cli.models import Parameters, StackedModel
+from landscape_cli.recorded import recorded
 from landscape_cli.rng import generator
 
 
@@ -68,7 +70,7 @@ class Trainer:
     Parameters
     ----------
     x
-        Objects, shape (N, …), shared by all seeds.
+        Objects, shape (N, …), shared by all seeds; or :class:`~landscape_cli.data.pixels.Pixels`.
     y
         Class indices, shape (N,), or real targets of the networks that take them.
     epochs
@@ -82,7 +84,7 @@ class Trainer:
     augmentation
         ``crop_flip``: each picture is moved by up to an eighth of its size (zeros come in) and mirrored half the time.
     stream
-        The grid point's label: it separates the random streams of different points.
+        The grid point's label: it separates the random streams of different points. A list has one a seed.
     start
         Parameters to start from, instead of an initialisation.
     rows
@@ -93,6 +95,8 @@ class Trainer:
     done
         Epochs that were behind it when :meth:`epochs` was called.
     """
+
+    recorded_on = frozenset({"cuda"})  # devices on which a step is recorded once and replayed
 
     def __init__(
         self,
@@ -108,23 +112,28 @@ class Trainer:
         schedule: str = "constant",
         warmup: float = 0.0,
         augmentation: str = "none",
-        stream: str = "",
+        stream: str | Sequence[str] = "",
         start: Parameters | None = None,
         rows: torch.Tensor | None = None,
     ) -> None:
         self.model, self.x, self.y, self.seeds, self.batch_size = model, x, y, list(seeds), batch_size
         self.learning_rate, self.schedule, self.warmup = learning_rate, schedule, warmup
         self.augmentation, self.rows, self.copies = augmentation, rows, 1
+        streams = [stream] * len(self.seeds) if isinstance(stream, str) else stream
+        labels = list(zip(self.seeds, streams, strict=True))
         if start is None:
-            start = model.initialise([generator(seed, "initialisation", stream) for seed in seeds])
+            start = model.initialise([generator(seed, "initialisation", label) for seed, label in labels])
         self.parameters = {name: tensor.detach().clone().to(x.device) for name, tensor in start.items()}
         self.free: dict[str, torch.Tensor] | None = None  # name -> (S, …) bool: what may still change; None: all
         options = {"lr": learning_rate, "weight_decay": weight_decay, "fused": True}
         self._optimiser = torch.optim.AdamW(self.parameters.values(), **options)
-        self._orders = [generator(seed, "minibatches", stream) for seed in seeds]
-        self._moves = [generator(seed, "augmentation", stream) for seed in seeds]
-        self._flat, self._size = x.reshape(len(x), -1), len(x) if rows is None else rows.shape[1]
+        self._orders = [generator(seed, "minibatches", label) for seed, label in labels]
+        self._moves = [generator(seed, "augmentation", label) for seed, label in labels]
+        self._size = len(x) if rows is None else rows.shape[1]
         self.step, self._steps = 0, epochs * -(-self._size // batch_size)
+        self._flat = None if isinstance(x, Pixels) else x.reshape(len(x), -1)
+        self._buffers: dict[int, torch.Tensor] = {}
+        self._recording: Callable[[torch.Tensor], None] | None = None
         self.done, self._epochs, self._weight_decay, self._stream = 0, epochs, weight_decay, stream
         # Those that the model draws from while it is trained.
         self._generators = [*self._orders, *self._moves, *getattr(model, "generators", ())]
@@ -169,7 +178,7 @@ class Trainer:
             if state["copies"] > self.copies:
                 self.branch(state["copies"] // self.copies)
             set_training_state(state, self.parameters, self._optimiser, self._generators)
-            self.step, self.free = state["step"], state["free"]
+            self.step, self.free, self._recording = state["step"], state["free"], None
             restore_into(kept, state["keep"])
 
         rates = (self.learning_rate, self._weight_decay, self.schedule, self.warmup)
@@ -209,7 +218,8 @@ class Trainer:
         watch
             Called with each step's number, from 1, and the parameters after it.
         observe
-            Called before each step with the parameters, the minibatch (S, B, …), its targets (S, B) and the gradients.
+            Called before each step with the parameters, the minibatch (S, B, …), its targets (S, B) and the gradients;
+            the next step overwrites the minibatch.
         """
         order = torch.stack([torch.randperm(self._size, generator=g) for g in self._orders]).to(self.x.device)
         if self.copies > 1:
@@ -217,27 +227,94 @@ class Trainer:
         if self.rows is not None:
             order = self.rows.gather(1, order)
         for index in order.split(self.batch_size, dim=1):
-            batch = self._flat.index_select(0, index.reshape(-1)).view(*index.shape, *self.x.shape[1:])
-            if self.augmentation == "crop_flip":
-                batch = crop_flip(batch, self._moves)
-            if self.warmup or self.schedule != "constant":
-                rate = scheduled(self.step, self._steps, self.schedule, self.warmup)
-                self._optimiser.param_groups[0]["lr"] = self.learning_rate * rate
-            targets = self.y[index]
-            gradients = self.model.gradients(self.parameters, batch, targets)
-            if observe:
-                observe(self.parameters, batch, targets, gradients)
-            for name, tensor in self.parameters.items():
-                tensor.grad = gradients[name].contiguous()  # the fused optimiser takes memory as it lies
-                if self.free:  # what is held has no moments either, and starts afresh when it is set free
-                    tensor.grad = tensor.grad * self.free[name]
-            held = {name: tensor.clone() for name, tensor in self.parameters.items()} if self.free else {}
-            self._optimiser.step()
-            for name, before in held.items():
-                self.parameters[name].copy_(torch.where(self.free[name], self.parameters[name], before))
+            if observe is None and self._same_every_time(index):
+                self._recorded_step(index)
+            else:
+                self._step(index, observe)
             self.step += 1
             if watch:
                 watch(self.step, self.parameters)
+
+    def _step(
+        self,
+        index: torch.Tensor,
+        observe: Callable[[Parameters, torch.Tensor, torch.Tensor, Parameters], None] | None = None,
+    ) -> None:
+        batch = self._taken(index)
+        if self.augmentation == "crop_flip":
+            batch = crop_flip(batch, self._moves)
+        if self.warmup or self.schedule != "constant":
+            rate = scheduled(self.step, self._steps, self.schedule, self.warmup)
+            self._optimiser.param_groups[0]["lr"] = self.learning_rate * rate
+        targets = self.y.take(index) if self.y.dim() == 1 else self.y[index]
+        gradients = self.model.gradients(self.parameters, batch, targets)
+        if observe:
+            observe(self.parameters, batch, targets, gradients)
+        for name, tensor in self.parameters.items():
+            tensor.grad = gradients[name].contiguous()  # the fused optimiser takes memory as it lies
+            if self.free:  # what is held has no moments either, and starts afresh when it is set free
+                tensor.grad = tensor.grad * self.free[name]
+        held = {name: tensor.clone() for name, tensor in self.parameters.items()} if self.free else {}
+        self._update()
+        for name, before in held.items():
+            self.parameters[name].copy_(torch.where(self.free[name], self.parameters[name], before))
+
+    def _same_every_time(self, index: torch.Tensor) -> bool:
+        """Whether a step can be recorded: on a GPU, and nothing but the indices differs from one to the next."""
+        return (
+            self.x.device.type in self.recorded_on
+            and isinstance(self.x, torch.Tensor)
+            and getattr(self.model, "recordable", False)
+            and self.schedule == "constant"
+            and not self.warmup
+            and self.augmentation == "none"
+            and not self.free
+            and index.shape[1] == self.batch_size
+            and len(self._optimiser.state) == len(self.parameters)  # not before the first step
+        )
+
+    def _recorded_step(self, index: torch.Tensor) -> None:
+        if self._recording is None:
+            moments = [value for state in self._optimiser.state.values() for value in state.values()]
+            self._recording = recorded(self._step, [*self.parameters.values(), *moments], index)
+        else:
+            self._recording(index)
+
+    def _update(self) -> None:
+        """Take a step of the optimiser; past the first by its operator alone, since what is around it takes as long."""
+        tensors = list(self.parameters.values())
+        states = [self._optimiser.state.get(tensor) for tensor in tensors]
+        if not all(states):
+            self._optimiser.step()
+            return
+        group = self._optimiser.param_groups[0]
+        steps = [state["step"] for state in states]
+        torch._foreach_add_(steps, 1)
+        torch._fused_adamw_(
+            tensors,
+            [tensor.grad for tensor in tensors],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            steps,
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _taken(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the objects of a minibatch; they are put to the same place every time, which stays in the cache."""
+        if isinstance(self.x, Pixels):
+            return self.x[index]
+        count = index.numel()
+        if count not in self._buffers:
+            self._buffers[count] = self._flat.new_empty(count, self._flat.shape[1])
+        taken = torch.index_select(self._flat, 0, index.reshape(-1), out=self._buffers[count])
+        return taken.view(*index.shape, *self.x.shape[1:])
 
     def branch(self, copies: int) -> None:
         """Go on with so many copies of every seed, side by side: same minibatches, same moments of the optimiser.
@@ -259,6 +336,7 @@ class Trainer:
         if self.rows is not None:
             self.rows = self.rows.repeat_interleave(copies, dim=0)
         self.copies *= copies
+        self._recording = None
 
     def finish(self) -> Parameters:
         """The parameters, name -> (S, …).
@@ -270,17 +348,28 @@ class Trainer:
         """
         for tensor in self.parameters.values():
             tensor.grad = None
-        broken = [
-            seed
-            for s, seed in enumerate(seed for seed in self.seeds for _ in range(self.copies))
-            if not all(bool(tensor[s].isfinite().all()) for tensor in self.parameters.values())
-        ]
-        if broken:
-            raise MeasurementFailed(
-                f"training diverged: parameters are not finite for seeds {list(dict.fromkeys(broken))}; try a smaller "
-                "training.learning_rate"
-            )
+        check_finite(self.parameters, [seed for seed in self.seeds for _ in range(self.copies)])
         return self.parameters
+
+
+def check_finite(parameters: Parameters, seeds: Sequence[int]) -> None:
+    """Refuse parameters, name -> (S, …), of which some are not finite, naming their seeds.
+
+    Raises
+    ------
+    MeasurementFailed
+        If there are any.
+    """
+    broken = [
+        seed
+        for s, seed in enumerate(seeds)
+        if not all(bool(tensor[s].isfinite().all()) for tensor in parameters.values())
+    ]
+    if broken:
+        raise MeasurementFailed(
+            f"training diverged: parameters are not finite for seeds {list(dict.fromkeys(broken))}; try a smaller "
+            "training.learning_rate"
+        )
 
 
 def scheduled(step: int, steps: int, schedule: str, warmup: float) -> float:
@@ -315,97 +404,3 @@ def crop_flip(batch: torch.Tensor, generators: Sequence[torch.Generator]) -> tor
     padded = torch.nn.functional.pad(batch, (across, across, down, down))
     picked = padded.gather(3, rows[:, :, None, :, None].expand(-1, -1, channels, -1, padded.shape[-1]))
     return picked.gather(4, columns[:, :, None, None, :].expand(-1, -1, channels, height, -1))
-
-
-@torch.no_grad()
-def settle(
-    model: StackedModel, parameters: Parameters, x: torch.Tensor, y: torch.Tensor, *, steps: int, learning_rate: float
-) -> tuple[Parameters, torch.Tensor]:
-    """Gradient descent on all objects that never goes up: a seed's step is halved when its loss would grow.
-
-    Parameters
-    ----------
-    x, y
-        Each seed's own objects, shape (S, N, …), and class indices, shape (S, N).
-    learning_rate
-        The first and largest one: after a step that is taken the rate grows by a tenth again, up to it. Without that
-        limit the rate would run away where a sample is fitted and the loss is flat.
-
-    Returns
-    -------
-    New parameters, name -> (S, …), and half of each seed's last rate, shape (S,): descent is stable there at that rate.
-    """
-    parameters = {name: tensor.clone() for name, tensor in parameters.items()}
-    loss = mean_losses(model, parameters, x, y)
-    state = {"parameters": parameters, "loss": loss, "rates": torch.full_like(loss, learning_rate)}
-    label = {"kind": "settle", "model": model, "rate": learning_rate}
-    for _ in resumed(steps, state, label, (x, y)):
-        loss, rates = state["loss"], state["rates"]
-        gradients = model.gradients(parameters, x, y)
-        trial = {name: tensor - _each(rates, tensor) * gradients[name] for name, tensor in parameters.items()}
-        reached = mean_losses(model, trial, x, y)
-        better = reached <= loss  # not where it is NaN
-        for name, tensor in parameters.items():
-            parameters[name] = torch.where(_each(better, tensor), trial[name], tensor)
-        state["loss"] = torch.where(better, reached, loss)
-        state["rates"] = torch.where(better, (rates * 1.1).clamp(max=learning_rate), rates / 2)
-    return parameters, state["rates"] / 2
-
-
-@torch.no_grad()
-def descend(
-    model: StackedModel, parameters: Parameters, x: torch.Tensor, y: torch.Tensor, *, steps: int, rates: torch.Tensor
-) -> Parameters:
-    """Plain gradient descent on all objects: deterministic, and continuous in the data.
-
-    Parameters
-    ----------
-    x, y
-        Each seed's own objects, shape (S, N, …), and class indices, shape (S, N).
-    rates
-        Each seed's learning rate, shape (S,).
-
-    Returns
-    -------
-    New parameters, name -> (S, …).
-
-    Raises
-    ------
-    MeasurementFailed
-        If a parameter is not finite at the end: a rate is too large for the sharpness.
-    """
-    parameters = {name: tensor.clone() for name, tensor in parameters.items()}
-    label = {"kind": "descend", "model": model, "rates": rates}
-    for _ in resumed(steps, {"parameters": parameters}, label, (x, y)):
-        for name, gradient in model.gradients(parameters, x, y).items():
-            parameters[name] -= _each(rates, gradient) * gradient
-    if not all(bool(tensor.isfinite().all()) for tensor in parameters.values()):
-        raise MeasurementFailed(f"gradient descent diverged at learning rates up to {float(rates.max()):g}")
-    return parameters
-
-
-@torch.no_grad()
-def mean_losses(model: StackedModel, parameters: Parameters, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Each seed's mean loss, (S,), that of its gradients: cross-entropy of classes, squared error of real targets.
-
-    Parameters
-    ----------
-    x, y
-        Objects (S, N, …) and targets (S, N), or (1, N, …) and (1, N) shared by all seeds.
-    """
-    outputs = model.forward(parameters, x)
-    y = y.expand(len(outputs), -1)
-    if y.is_floating_point():
-        return (outputs.squeeze(-1) - y).square().mean(dim=1)
-    return torch.nn.functional.cross_entropy(outputs.transpose(1, 2), y, reduction="none").mean(dim=1)
-
-
-def _each(values: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """One value a seed, shaped to act on a stacked tensor."""
-    return values.view(-1, *[1] * (tensor.dim() - 1))
-
-
-def distance(first: Parameters, second: Parameters) -> torch.Tensor:
-    """Euclidean distance of two parameter vectors, one a seed: shape (S,), float64."""
-    squares = [(first[name].cpu().double() - second[name].cpu().double()).square().flatten(1).sum(1) for name in first]
-    return torch.stack(squares).sum(dim=0).sqrt()

@@ -15,6 +15,7 @@ from landscape_cli.composing import load
 from landscape_cli.data.corpora import load_corpus
 from landscape_cli.data.images import load_images
 from landscape_cli.data.tabular import load_table
+from landscape_cli.descent import descend, settle
 from landscape_cli.distillation.anti import Composite, Weights, grow
 from landscape_cli.distillation.translators import Sentences, train_translators, uniform
 from landscape_cli.experiment import Context
@@ -25,7 +26,7 @@ from landscape_cli.plan import make_plan
 from landscape_cli.pruning.gradients import GradientCovariance
 from landscape_cli.pruning.posterior import fit_posterior
 from landscape_cli.rng import generator
-from landscape_cli.training import Trainer, descend, fit, settle
+from landscape_cli.training import Trainer, fit
 
 CPU = torch.device("cpu")
 SEEDS, OBJECTS = (0, 5), 50

@@ -297,15 +297,15 @@ class TestFailures:
         """Every point of one axis fails: its panel has nothing to show, the other one has."""
         from experiments.chapter1.loss_difference import LossDifference
 
-        measure = LossDifference.measure
+        measured = LossDifference._measured
         bad = {"hidden_size": (4, 64), "num_layers": (1, 10)}[failing]
 
-        def broken(self, point, context):
+        def broken(self, point, *given):
             if point.coordinates[failing] in bad:
                 raise MeasurementFailed("diverged")
-            return measure(self, point, context)
+            return measured(self, point, *given)
 
-        monkeypatch.setattr(LossDifference, "measure", broken)
+        monkeypatch.setattr(LossDifference, "_measured", broken)
         finished = landscape("run", *small)
         assert finished.code == 1
         assert finished.lines[0] == "2 failed:", finished.err

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from landscape_cli.descent import mean_losses
 from landscape_cli.models.mlp import FeedForward
-from landscape_cli.training import Trainer, fit, mean_losses
+from landscape_cli.training import Trainer, fit
 
 SEEDS, OBJECTS = (0, 5), 50
 SETTINGS = {"batch_size": 16, "learning_rate": 1e-2, "stream": "point"}

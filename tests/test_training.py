@@ -3,10 +3,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from landscape_cli.descent import descend, distance, settle
 from landscape_cli.errors import MeasurementFailed
 from landscape_cli.models.mlp import MLP
 from landscape_cli.rng import generator
-from landscape_cli.training import descend, distance, fit, settle
+from landscape_cli.training import fit
 
 SEEDS = (0, 3, 4, 7, 11)
 OBJECTS, BATCH, EPOCHS = 70, 16, 4  # the last of five minibatches has 6 objects

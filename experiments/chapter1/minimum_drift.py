@@ -79,9 +79,10 @@ class MinimumDrift(Experiment):
 
         from landscape_cli.convergence.gradients import gradient_moments, gradient_norms
         from landscape_cli.convergence.losses import object_losses, wide
+        from landscape_cli.descent import descend, distance, settle
         from landscape_cli.models import build_model
         from landscape_cli.rng import generator
-        from landscape_cli.training import descend, distance, fit, settle
+        from landscape_cli.training import fit
 
         settings, data = point.settings, context.images()
         seeds, options = settings["seeds"], settings["measure"]

@@ -80,11 +80,12 @@ class Freezing(Grid):
         """Frame ``curves``: a row a seed, order and share frozen."""
         import torch
 
+        from landscape_cli.descent import mean_losses
         from landscape_cli.models import build_model
         from landscape_cli.pruning.gradients import GradientCovariance
         from landscape_cli.pruning.removal import quality
         from landscape_cli.rng import generator
-        from landscape_cli.training import Trainer, mean_losses
+        from landscape_cli.training import Trainer
 
         settings = point.settings
         options, seeds, training = settings["measure"], settings["seeds"], settings["training"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from landscape_cli import parallel
 from landscape_cli.models import Parameters, StackedModel
 
 
@@ -29,18 +30,26 @@ def object_losses(model: StackedModel, parameters: Parameters, x: torch.Tensor, 
     Parameters
     ----------
     x, y
-        Objects (N, …) and class indices (N,), at least one.
+        Objects (N, …) and class indices (N,), at least one; objects may be :class:`~landscape_cli.data.pixels.Pixels`.
     """
-    losses, correct, low, high = [], [], None, None
-    for begin in range(0, len(x), model.chunk):
+
+    def measured(begin: int) -> tuple[torch.Tensor, ...]:
         labels = y[begin : begin + model.chunk]
-        logits = wide(model.forward(parameters, x[None, begin : begin + model.chunk]))
-        index = labels.to(logits.device).expand(logits.shape[0], -1).unsqueeze(-1)
-        losses.append(logits.logsumexp(dim=-1) - logits.gather(2, index).squeeze(-1))
-        correct.append((logits.argmax(dim=-1, keepdim=True) == index).sum(dim=(1, 2)))
-        smallest, largest = logits.amin(dim=1), logits.amax(dim=1)
-        low = smallest if low is None else torch.minimum(low, smallest)
-        high = largest if high is None else torch.maximum(high, largest)
+        # Classes before objects: along a few contiguous classes every reduction is slow.
+        logits = wide(model.forward(parameters, x[begin : begin + model.chunk][None]).transpose(1, 2).contiguous())
+        index = labels.to(logits.device).expand(logits.shape[0], 1, -1)
+        top, own = logits.amax(dim=1, keepdim=True), logits.gather(1, index)
+        sums = (logits - top).exp_().sum(dim=1, keepdim=True)
+        # Of classes that share the largest logit the first is the answer, as argmax has it.
+        classes = torch.arange(logits.shape[1], device=logits.device)[:, None]
+        sooner = ((logits == top) & (classes < index)).any(dim=1, keepdim=True)
+        right = ((own == top) & ~sooner).sum(dim=(1, 2))
+        return (sums.log_().add_(top) - own)[:, 0], right, logits.amin(dim=2), logits.amax(dim=2)
+
+    begins = range(0, len(x), model.chunk)
+    found = parallel.each(measured, begins) if x.device.type == "cpu" else map(measured, begins)
+    losses, correct, low, high = zip(*found, strict=True)
+    low, high = torch.stack(low).amin(dim=0), torch.stack(high).amax(dim=0)
     return ObjectLosses(
         losses=torch.cat(losses, dim=1),
         correct=torch.stack(correct).sum(dim=0).double() / len(x),

@@ -60,10 +60,10 @@ class Ordering:
         high, low = places >> self.bits, places & (2**self.bits - 1)
         for number, table in enumerate(self._tables):
             if number % 2 == 0:
-                high = high + table[low]
+                high = high + table.take(low)  # half the time of table[low]
                 high.sub_((high >= self.high) * self.high)
             else:
-                low = low.bitwise_xor(table[high])
+                low = low.bitwise_xor(table.take(high))
         return high.bitwise_left_shift_(self.bits).bitwise_or_(low)
 
 
@@ -108,7 +108,7 @@ def streamed_differences(
     size = max(2, min(BLOCK, BLOCK_BYTES // (8 * permutations)))
     for begin in range(0, m, size):
         places = torch.arange(begin, min(begin + size, m), device=device)
-        block = torch.stack([losses[ordering.at(places)].double() for ordering in orderings])
+        block = torch.stack([losses.take(ordering.at(places)).double() for ordering in orderings])
         differences = stream.update(block)
         mean = differences.mean(dim=0)
         if not len(mean):

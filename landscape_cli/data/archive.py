@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ _FORMS = {
     "y": ("iu", (1,), "integers (N,)"),
     "c": ("Uiu", (1,), "names (K,)"),
 }
+_NAME_LENGTH_AT = 26  # of a zip file's local header; the length of the extra field follows, then both
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -133,6 +135,28 @@ def read_arrays(name: str, path: Path, keys: tuple[str, ...]) -> dict[str, np.nd
     """
     with reading(name, path), np.load(path, allow_pickle=False) as archive:
         return {key: archive[key] for key in keys if key in archive.files}
+
+
+def map_array(name: str, path: Path, key: str) -> np.ndarray | None:
+    """Map an array of an archive into memory, unread; None if it is compressed (``numpy.savez`` does not compress).
+
+    Raises
+    ------
+    DamagedData
+        The archive cannot be read.
+    """
+    with reading(name, path), zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{key}.npy")
+        if member.compress_type != zipfile.ZIP_STORED:
+            return None
+        with archive.open(member) as content:
+            shape, fortran, dtype = _HEADER_READERS[np.lib.format.read_magic(content)](content)
+            header = content.tell()
+        with path.open("rb") as file:
+            file.seek(member.header_offset + _NAME_LENGTH_AT)
+            names = struct.unpack("<HH", file.read(4))
+        begin = member.header_offset + _NAME_LENGTH_AT + 4 + sum(names) + header
+        return np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
 
 
 def _header(archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import pickle
 import struct
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from landscape_cli.data.archive import damaged, read_arrays, reading
+from landscape_cli.data.archive import damaged, map_array, read_arrays, reading
 from landscape_cli.data.locate import ARCHIVE, SCIKIT_LEARN, Source, check_size, check_train_size, pictures
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.errors import MissingData
@@ -23,8 +25,12 @@ from landscape_cli.errors import MissingData
 if TYPE_CHECKING:
     import torch
 
+    from landscape_cli.data.pixels import Pixels
+
+_COUNTED = 4096  # pictures whose pixels are counted at a time
 _UNSIGNED_BYTES = 0x08  # type code of an idx file
 _ORDER_SEED = 0  # of the order of pictures that are stored class by class
+WHOLE_BYTES = 2**31  # of float32 pixels of a split, up to which it is held in memory as a whole
 _DECODERS = 4  # threads; a picture is decoded and resized without holding the interpreter's lock
 
 
@@ -43,9 +49,9 @@ class Images:
 class ImageData:
     """An image set on a device, ready to train on."""
 
-    x_train: torch.Tensor  # float32 (N, C, H, W); features: (N, F, 1, 1)
+    x_train: torch.Tensor | Pixels  # float32 (N, C, H, W); features: (N, F, 1, 1)
     y_train: torch.Tensor  # int64 (N,)
-    x_test: torch.Tensor  # float32 (M, C, H, W); features: (M, F, 1, 1)
+    x_test: torch.Tensor | Pixels  # float32 (M, C, H, W); features: (M, F, 1, 1)
     y_test: torch.Tensor  # int64 (M,)
     class_names: tuple[str, ...]  # (K,)
     source: Source  # with the checksum
@@ -62,6 +68,7 @@ def load_images(
     test_size: int | None = None,
     device: str | torch.device = "cpu",
     normalisation: str = "symmetric",
+    streamed: bool = False,
 ) -> ImageData:
     """Read an image set and normalise its pixels.
 
@@ -76,6 +83,8 @@ def load_images(
     normalisation
         ``symmetric``: pixels x become ``2 x / max_value - 1``, in [-1, 1]. ``standard``: x / max_value less its
         channel's mean, over its channel's deviation; the set's published ones, or those of the train objects read.
+    streamed
+        Leave large splits of an uncompressed archive in their file: they become :class:`Pixels`.
 
     Returns
     -------
@@ -91,26 +100,33 @@ def load_images(
     """
     import torch
 
+    from landscape_cli.data.pixels import Pixels
+
     train_size = check_train_size(source, train_size)
     test_size = check_size(source, "test_size", test_size, source.test_objects, minimum=0)
-    images = read(source, train_size, test_size)
-    x_train, x_test = images.x_train, images.x_test
+    images = read(source, train_size, test_size, mapped=streamed)
     if normalisation == "standard":
-        means, deviations = _channel_statistics(source, x_train)
-        x_train, x_test = (_standardised(x, source.max_value, means, deviations) for x in (x_train, x_test))
+        means, deviations = _channel_statistics(source, images.x_train)
+        normalise = partial(_standardised, max_value=source.max_value, means=means, deviations=deviations)
     else:
-        x_train, x_test = (_symmetric(x, source.max_value) for x in (x_train, x_test))
+        normalise = partial(_symmetric, max_value=source.max_value)
+
+    def on_device(split: str, x: np.ndarray) -> torch.Tensor | Pixels:
+        if isinstance(x, np.memmap):
+            return Pixels(x, normalise, device, f"{source.checksum} {split} {normalisation}")
+        return torch.from_numpy(normalise(x)).to(device)
+
     return ImageData(
-        x_train=torch.from_numpy(x_train).to(device),
+        x_train=on_device("train", images.x_train),
         y_train=torch.from_numpy(images.y_train).to(device),
-        x_test=torch.from_numpy(x_test).to(device),
+        x_test=on_device("test", images.x_test),
         y_test=torch.from_numpy(images.y_test).to(device),
         class_names=images.class_names,
         source=source,
     )
 
 
-def read(source: Source, train_size: int | None = None, test_size: int | None = None) -> Images:
+def read(source: Source, train_size: int | None = None, test_size: int | None = None, mapped: bool = False) -> Images:
     """Read the arrays of a source and check them: zip CRCs, shapes, lengths, label ranges.
 
     Objects come in the published order. Pictures in class folders have none: sorted by class and name, those of each
@@ -124,6 +140,8 @@ def read(source: Source, train_size: int | None = None, test_size: int | None = 
         From :func:`~landscape_cli.data.locate.locate`.
     train_size, test_size
         The first so many objects of each split; None: all. Of pictures in class folders only these are decoded.
+    mapped
+        Map images of an uncompressed archive into memory if they would take more than ``WHOLE_BYTES`` as float32.
 
     Returns
     -------
@@ -138,7 +156,7 @@ def read(source: Source, train_size: int | None = None, test_size: int | None = 
     if source.layout == SCIKIT_LEARN:
         images = _read_digits(source)
     elif source.layout == ARCHIVE:
-        images = _read_archive(source)
+        images = _read_archive(source, train_size, test_size, mapped)
     elif IMAGE_SETS[source.name].layout.reader == "idx":
         images = _read_idx_files(source)
     elif IMAGE_SETS[source.name].layout.reader == "cifar":
@@ -179,9 +197,12 @@ def _channel_statistics(source: Source, x_train: np.ndarray) -> tuple[np.ndarray
     published = IMAGE_SETS.get(source.name)
     if published and published.channel_means:
         return np.array(published.channel_means), np.array(published.channel_deviations)
-    # From the histogram of each channel: exact, and without a copy of the pictures in float64.
+    # From the histogram of each channel: exact, and without a copy of the pictures.
     values = np.arange(256) / source.max_value
-    counts = [np.bincount(x_train[:, channel].reshape(-1), minlength=256) for channel in range(x_train.shape[1])]
+    counts = np.zeros((x_train.shape[1], 256), dtype=np.int64)
+    for begin in range(0, len(x_train), _COUNTED):
+        for channel, count in enumerate(counts):
+            count += np.bincount(x_train[begin : begin + _COUNTED, channel].reshape(-1), minlength=256)
     means = np.array([count @ values / count.sum() for count in counts])
     squares = np.array([count @ values**2 / count.sum() for count in counts])
     deviations = np.sqrt(np.maximum(squares - means**2, 0))
@@ -227,8 +248,14 @@ def _enlarged(x: np.ndarray) -> np.ndarray:
     return ((wide * 255 + 512) // 1024).astype(np.uint8)  # 16 of the digits, 8 and 8 of the weights
 
 
-def _read_archive(source: Source) -> Images:
-    arrays = read_arrays(source.name, source.files[0], ("x_train", "y_train", "x_test", "y_test", "classes"))
+def _read_archive(source: Source, train_size: int | None, test_size: int | None, mapped: bool) -> Images:
+    keys, arrays = ["y_train", "y_test", "classes"], {}
+    for key, objects in (("x_train", train_size or source.train_objects), ("x_test", test_size)):
+        objects = source.test_objects if objects is None else objects
+        large = mapped and 4 * objects * math.prod(source.shape) > WHOLE_BYTES
+        arrays[key] = map_array(source.name, source.files[0], key) if large else None
+        keys += [key] if arrays[key] is None else []
+    arrays |= read_arrays(source.name, source.files[0], tuple(keys))
     # With no names the classes are their numbers.
     names = arrays.get("classes", np.arange(source.classes))
     return Images(
@@ -241,8 +268,11 @@ def _read_archive(source: Source) -> Images:
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray:
-    """Return (N, H, W) or (N, H, W, C) as (N, C, H, W)."""
-    return x[:, np.newaxis] if x.ndim == 3 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    """Return (N, H, W) or (N, H, W, C) as (N, C, H, W); a mapped array as a view."""
+    if x.ndim == 3:
+        return x[:, np.newaxis]
+    moved = x.transpose(0, 3, 1, 2)
+    return moved if isinstance(x, np.memmap) else np.ascontiguousarray(moved)
 
 
 def _read_idx_files(source: Source) -> Images:

@@ -25,7 +25,8 @@ class FeedForward:
         ``relu`` or ``tanh``.
     """
 
-    chunk = 2048  # objects at a time when nothing is trained: the largest activation stays in a CPU's cache
+    recordable = True  # its gradients are the same operators every time
+    chunk = 1024  # objects at a time when nothing is trained: the largest activation stays in a CPU's cache
 
     def __init__(
         self, in_features: int, classes: int, hidden: Sequence[int], activation: str = "relu", bias: bool = False
@@ -76,7 +77,7 @@ class FeedForward:
         activations = self.layer_outputs(parameters, x)
         gradients = {}
         for layer, delta in self._deltas(parameters, activations, y, y.shape[1]):
-            gradients[f"{2 * layer}.weight"] = delta.transpose(1, 2) @ activations[layer]
+            gradients[f"{2 * layer}.weight"] = torch.bmm(delta.transpose(1, 2), activations[layer])
             if self.bias:
                 gradients[f"{2 * layer}.bias"] = delta.sum(dim=1)
         return {name: gradients[name] for name in parameters}
@@ -90,14 +91,7 @@ class FeedForward:
         self, parameters: dict[str, torch.Tensor], activations: list[torch.Tensor], y: torch.Tensor, objects: int
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """Derivative of the mean loss by each object's pre-activations, (S, B, h), from the last layer down."""
-        if y.is_floating_point():
-            delta = activations[-1] - y.view(activations[-1].shape)
-            delta *= 2 / objects
-        else:
-            delta = torch.softmax(activations[-1], dim=-1)
-            index = y.unsqueeze(-1)
-            delta.scatter_add_(2, index, torch.full_like(index, -1, dtype=delta.dtype))
-            delta /= objects
+        delta = loss_derivative(activations[-1], y, objects)
         for layer in reversed(range(len(self.widths) - 1)):
             yield layer, delta
             if layer:
@@ -121,17 +115,36 @@ class FeedForward:
     def layer_outputs(self, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> list[torch.Tensor]:
         """Input, every hidden layer's output, logits."""
         seeds = next(iter(parameters.values())).shape[0]
+        shared = len(x) < seeds
         activations = [x.flatten(2).expand(seeds, -1, -1)]
         for layer in range(len(self.widths) - 1):
-            weight = parameters[f"{2 * layer}.weight"].transpose(1, 2)
+            weight = parameters[f"{2 * layer}.weight"]
             bias = parameters.get(f"{2 * layer}.bias")
-            z = torch.bmm(activations[-1], weight)
+            if shared and layer == 0:  # one product reads the objects once for all seeds
+                z = (x[0].flatten(1) @ weight.flatten(0, 1).T).unflatten(1, (seeds, -1)).transpose(0, 1)
+            elif layer == len(self.widths) - 2:  # few outputs: products and softmax want them before the objects
+                z = torch.bmm(weight, activations[-1].transpose(1, 2)).transpose(1, 2)
+            else:
+                z = torch.bmm(activations[-1], weight.transpose(1, 2))
             if bias is not None:
                 z += bias[:, None]
             if layer < len(self.widths) - 2:
                 z = torch.relu_(z) if self.activation == "relu" else torch.tanh_(z)
             activations.append(z)
         return activations
+
+
+def loss_derivative(outputs: torch.Tensor, y: torch.Tensor, objects: int) -> torch.Tensor:
+    """Derivative of the mean loss over so many objects by each one's outputs, (S, B, K); y as of the gradients."""
+    if y.is_floating_point():
+        delta = outputs - y.view(outputs.shape)
+        delta *= 2 / objects
+        return delta
+    delta = torch.softmax(outputs.transpose(1, 2).contiguous(), dim=1).transpose(1, 2)
+    index = y.unsqueeze(-1)
+    delta.scatter_add_(2, index, torch.full_like(index, -1, dtype=delta.dtype))
+    delta /= objects
+    return delta
 
 
 class MLP(FeedForward):

@@ -19,9 +19,9 @@ import torch
 
 from landscape_cli.checkpointing import resumed
 from landscape_cli.curvature.stacked import BYTES, flatten, hessian, hessian_diagonal, unflatten
+from landscape_cli.descent import mean_losses
 from landscape_cli.errors import MeasurementFailed
 from landscape_cli.models.mlp import FeedForward
-from landscape_cli.training import mean_losses
 
 FULL, DIAGONAL = "full", "diagonal"
 DIVERGED = "the variational posterior diverged; try a smaller measure.posterior_rate"

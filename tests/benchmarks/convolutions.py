@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 
 from landscape_cli import parallel
+from landscape_cli.memory import keep_freed_memory
 from landscape_cli.models.conv import ConvNet
 from landscape_cli.training import fit
 from tests.benchmarks.report import pictures, write
@@ -56,6 +57,7 @@ class Vmapped(ConvNet):
 
 def main() -> None:
     """Time every way, in turn and several times over, and print the table."""
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     x, y, name = pictures("cifar10", (3, 32, 32), OBJECTS, device, "standard")
     shape = tuple(x.shape[1:])

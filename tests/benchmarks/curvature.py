@@ -19,6 +19,7 @@ from torch import nn
 
 from landscape_cli.config import TransformerConfig
 from landscape_cli.curvature import Hessian, Objective, dense, spectral_norm
+from landscape_cli.memory import keep_freed_memory
 from landscape_cli.models import build_model
 from landscape_cli.rng import generator
 from tests.benchmarks.report import pictures, write
@@ -29,6 +30,7 @@ SETTINGS = {"kind": "vit", **dataclasses.asdict(TransformerConfig())}
 
 def main() -> None:
     """Time every way and print the table."""
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     x, y, name = pictures("mnist", (1, 28, 28), OBJECTS, device, "symmetric")
     model = build_model(SETTINGS, tuple(x.shape[1:]), 10)

@@ -18,6 +18,7 @@ import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from landscape_cli import parallel
+from landscape_cli.memory import keep_freed_memory
 from landscape_cli.samplesize.design import CLASSIFICATION, REGRESSION, Design, standardised
 from landscape_cli.samplesize.likelihood import MEAN_SQUARE, loss_curve
 from landscape_cli.samplesize.methods import curves, sizes_of_tests
@@ -34,6 +35,7 @@ Found = TypeVar("Found")
 
 def main() -> None:
     """Time every method, in turn and several times over, and print the table."""
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the runner has it: parts of the resamples side by side
     parallel.use_workers(threads)

@@ -14,12 +14,13 @@ from experiments.chapter4.restarts import of_images, of_table
 from landscape_cli.composing import load
 from landscape_cli.data.images import load_images
 from landscape_cli.data.tabular import load_table
+from landscape_cli.descent import mean_losses
 from landscape_cli.experiment import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Context, Point, Results
 from landscape_cli.models import build_model
 from landscape_cli.plan import make_plan
 from landscape_cli.plotting.style import style
 from landscape_cli.rng import generator
-from landscape_cli.training import Trainer, mean_losses
+from landscape_cli.training import Trainer
 
 SMOKE = ("profile=smoke", "data.download=false")
 ORDERS = [LEAST, CHANCE, MOST]

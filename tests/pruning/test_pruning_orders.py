@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from landscape_cli.curvature.stacked import hessian_diagonal
+from landscape_cli.descent import mean_losses
 from landscape_cli.models.mlp import FeedForward
 from landscape_cli.pruning.orders import belsley, belsley_order, belsley_scores, optimal_brain_damage, signal_to_noise
-from landscape_cli.training import mean_losses
 
 SIZE = 5
 

@@ -1,0 +1,26 @@
+"""The name of what a command draws, beside the experiment's own name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+# Overrides that cannot change a number: with these alone the output is the experiment's own, not a variant's.
+_INDIFFERENT = (
+    *("experiment", "device", "threads", "workers", "output_dir", "plot", "shard", "keep_parameters"),
+    *("dry_run", "debug", "hydra", "checkpoint", "tracking", "submission", "allow_changes"),
+)
+
+
+def variant_name(profile: str, overrides: Sequence[str]) -> str:
+    """Subfolder for what is not the thesis's own setting, so that a small run never overwrites a paper figure."""
+    parts = [] if profile == "paper" else [profile]
+    for text in overrides:
+        key = text.lstrip("+~").split("=")[0]
+        if key not in ("profile", "data.download") and key.split(".")[0].split("/")[0] not in _INDIFFERENT:
+            parts.append(text)
+    name = re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", ",".join(parts))
+    # Different commands stay apart where their names are cut, or differ in what was replaced.
+    exact = name == ",".join(parts) and len(name) <= 100
+    return name if exact else f"{name[:90]}-{hashlib.blake2b(','.join(parts).encode(), digest_size=4).hexdigest()}"
