@@ -28,6 +28,7 @@ from landscape_cli.features.checkpoints import find_checkpoint
 from landscape_cli.listing import items_of, shipped
 from landscape_cli.plan import Plan, make_plan
 from landscape_cli.store import StoredPoint
+from landscape_cli.submission import code_digest
 from landscape_cli.validation import nearest
 
 LAUNCHERS = (  # of a sweep: what they need
@@ -60,14 +61,14 @@ def figures(words: Sequence[str], chapter: int | None) -> int:
     incomplete, code = [], 0
     for name in names:
         plan = make_plan(load([f"experiment={name}", *overrides]), from_store=True)
-        stored = _read(plan)
+        digest, stored = code_digest(plan.config.family), _read(plan)
         missing = len(plan.located) + len(plan.unlocated) - len(stored)
         if missing:
             command = shlex.join(["landscape", "run", f"experiment={name}", *overrides])
             incomplete.append(f"  {name}: {missing} of {missing + len(stored)} points: {command}")
         if stored:
             print(f"{name}: {plan.config.title}")
-            for what, error, log in draw(plan, stored, overrides):
+            for what, error, log in draw(plan, stored, overrides, digest):
                 print(f"  {what} failed: {error} (log: {log})", file=sys.stderr)
                 code = 1
     if incomplete:

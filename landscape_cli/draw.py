@@ -26,8 +26,16 @@ from landscape_cli.store import StoredPoint
 from landscape_cli.variant import variant_name
 
 
-def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]) -> list[tuple[str, Exception, Path]]:
+def draw(
+    plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str], code: str
+) -> list[tuple[str, Exception, Path]]:
     """Write figures, tables and claims; print where they are and each verdict.
+
+    Parameters
+    ----------
+    code
+        Digest of the family's code before the command began to work: if it is another one at the end, nobody knows
+        which has drawn.
 
     Returns
     -------
@@ -97,7 +105,7 @@ def draw(plan: Plan, stored: Mapping[str, StoredPoint], overrides: Sequence[str]
     sys.stdout.flush()
     if not failures and not results.missing:
         documents = {key: point.document for key, point in stored.items()}
-        keep_drawn(plan, overrides, documents, Drawn(lines, paths))
+        keep_drawn(plan, overrides, documents, Drawn(lines, paths), code)
     return failures
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +27,27 @@ class Drawn:
     files: Sequence[Path]
 
 
-def keep_drawn(plan: Plan, overrides: Sequence[str], documents: Mapping[str, Mapping[str, Any]], drawn: Drawn) -> None:
-    """Record what was drawn of a whole grid.
+def keep_drawn(
+    plan: Plan, overrides: Sequence[str], documents: Mapping[str, Mapping[str, Any]], drawn: Drawn, code: str
+) -> None:
+    """Record what was drawn of a whole grid, unless the code has changed meanwhile.
 
     Parameters
     ----------
     documents
         The points' ``point.json``, by key.
+    code
+        Digest of the family's code before the command began to work.
     """
+    if code_digest(plan.config.family) != code:
+        return
     output = Path(plan.config.output_dir).expanduser()
-    files = {path.relative_to(output).as_posix(): _digest(path.read_bytes()) for path in drawn.files}
-    record = {"inputs": _inputs(plan, overrides, documents), "lines": list(drawn.lines), "files": files}
+    record = {
+        "inputs": _inputs(plan, overrides, documents),
+        "modules": {str(path): _digest(path.read_bytes()) for path in _own_modules()},
+        "lines": list(drawn.lines),
+        "files": {path.relative_to(output).as_posix(): _digest(path.read_bytes()) for path in drawn.files},
+    }
     replace_text(_place(plan, overrides), json.dumps(record, indent=1))
 
 
@@ -47,7 +59,9 @@ def recall_drawn(plan: Plan, overrides: Sequence[str]) -> Drawn | None:
     try:
         record = json.loads(_place(plan, overrides).read_text())
         lines, files = list(record["lines"]), dict(record["files"])
-        if any(_digest((output / name).read_bytes()) != digest for name, digest in files.items()):
+        read = {output / name: digest for name, digest in files.items()}
+        read |= {Path(name): digest for name, digest in record["modules"].items()}
+        if any(_digest(path.read_bytes()) != digest for path, digest in read.items()):
             return None
         documents = {item.key: plan.store.check(plan.family, item.key) for item in plan.located}
         if record["inputs"] != _inputs(plan, overrides, documents):
@@ -66,8 +80,27 @@ def _inputs(plan: Plan, overrides: Sequence[str], documents: Mapping[str, Mappin
         "data": repr([plan.sources, plan.checkpoints, plan.mappings]),
         "code": code_digest(plan.config.family),
         "versions": provenance.versions(),
+        "style": [_digest(path.read_bytes()) for path in _style_files() if path.is_file()],
     }
     return _digest(json.dumps(made_from, sort_keys=True).encode())
+
+
+def _own_modules() -> list[Path]:
+    """Files of the loaded modules that belong to no package: a family of one's own, and what it imports."""
+    found = set()
+    for module in list(sys.modules.values()):
+        path = Path(getattr(module, "__file__", None) or "")
+        installed = {"site-packages", "dist-packages"} & set(path.parts) or path.is_relative_to(sys.base_prefix)
+        if path.suffix == ".py" and path.is_file() and not installed:
+            found.add(path.resolve())
+    return sorted(found)
+
+
+def _style_files() -> list[Path]:
+    """Where matplotlib looks for what a user has set of its style."""
+    folders = [Path(), Path.home() / ".config" / "matplotlib", Path.home() / ".matplotlib"]
+    named = [Path(os.environ[name]) for name in ("MATPLOTLIBRC", "MPLCONFIGDIR") if os.environ.get(name)]
+    return [*named, *(folder / "matplotlibrc" for folder in [*named, *folders])]
 
 
 def _place(plan: Plan, overrides: Sequence[str]) -> Path:

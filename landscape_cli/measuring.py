@@ -9,7 +9,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -47,7 +47,7 @@ class Outcome:
 class Crew:
     """Processes that were begun together to measure the same points."""
 
-    began: float  # seconds since the epoch
+    label: str  # that no other has
     size: int
 
 
@@ -67,11 +67,11 @@ def measure_all(plan: Plan, todo: Sequence[Located], wait: bool, crew: Crew | No
         If the disk is full or can only be read; what is stored stays.
     """
     claims = plan.store.claims(plan.family)
-    measure = _measurer(plan)
+    measure = _measurer(plan, crew)
     todo = list({item.key: item for item in todo}.values())
     outcome, waits, told = Outcome(), WAIT[0], False
     try:
-        with tqdm(total=len(todo), desc=plan.config.name, unit="point", disable=None, dynamic_ncols=True) as bar:
+        with _bar(crew, total=len(todo), desc=plan.config.name, unit="point") as bar:
             while todo:
                 left = []
                 for batch in _batches(plan, todo, crew.size if crew else 1):
@@ -101,8 +101,12 @@ def measure_all(plan: Plan, todo: Sequence[Located], wait: bool, crew: Crew | No
 
 
 def _batches(plan: Plan, todo: Sequence[Located], processes: int) -> list[list[Located]]:
-    """Points that are measured together; a checkpoint is one point's own, so that with checkpoints each is alone."""
-    if plan.config.checkpoint:
+    """Points that are measured together.
+
+    Each is alone with checkpoints, which are a point's own, and where an operator has several threads, which divide the
+    work of several points otherwise, and round otherwise.
+    """
+    if plan.config.checkpoint or (find_device(plan.config.device).type == "cpu" and threads_of(plan) > 1):
         return [[item] for item in todo]
     items = {item.point: item for item in todo}
     batches = []
@@ -114,7 +118,7 @@ def _batches(plan: Plan, todo: Sequence[Located], processes: int) -> list[list[L
 
 def _done(plan: Plan, item: Located, crew: Crew | None) -> bool:
     """Whether a point is stored and undamaged, or another of the crew could not measure it."""
-    if crew and plan.store.failed_since(plan.family, item.key, crew.began):
+    if crew and plan.store.failure(plan.family, item.key).get("crew") == crew.label:
         return True
     if not plan.stored(item):
         return False
@@ -133,7 +137,7 @@ def _tell(claims: Claims, left: Sequence[Located]) -> bool:
     return bool(owners)
 
 
-def _measurer(plan: Plan) -> Callable[[Sequence[Located]], list[Failure]]:
+def _measurer(plan: Plan, crew: Crew | None) -> Callable[[Sequence[Located]], list[Failure]]:
     """Get ready to measure points, one or several at once: device, threads, this command's folder."""
     import torch
 
@@ -142,8 +146,8 @@ def _measurer(plan: Plan) -> Callable[[Sequence[Located]], list[Failure]]:
 
     config = plan.config
     device = find_device(config.device)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # where what names no number goes
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)  # where what names no number goes
     torch.backends.cudnn.allow_tf32 = False  # on by default; it keeps ten bits of a convolution's products
     threads = threads_of(plan)
     use_threads(plan)
@@ -156,6 +160,7 @@ def _measurer(plan: Plan) -> Callable[[Sequence[Located]], list[Failure]]:
         "threads": threads,
     }
     cached: dict[str, object] = {}
+    inner_bar = partial(_bar, crew, leave=False)
     # Another code's trainings are not to be gone on with.
     code = code_digest(config.family) if config.checkpoint else ""
 
@@ -163,8 +168,8 @@ def _measurer(plan: Plan) -> Callable[[Sequence[Located]], list[Failure]]:
         return Context(
             device,
             plan.sources.get(item.point.settings.get("dataset", {}).get("name")),
-            lambda: _images(plan, item, device, cached),
-            _inner_bar,
+            lambda: _images(plan, item, device, cached, inner_bar),
+            inner_bar,
             lambda: _table(plan, item, cached),
             lambda **sizes: _corpus(plan, item, cached, sizes),
             mapping=plan.mappings.get(item.point.settings.get("mapping", {}).get("checksum")),
@@ -205,7 +210,7 @@ def _measurer(plan: Plan) -> Callable[[Sequence[Located]], list[Failure]]:
             except Exception as error:  # one of them cannot be measured: each by itself, to tell which
                 if config.debug or out_of_space(error):
                     raise
-            items = [item for item in items if not plan.stored(item)]
+            items = [item for item in items if not _done(plan, item, None)]
         failures = []
         for item in items:
             try:
@@ -213,13 +218,13 @@ def _measurer(plan: Plan) -> Callable[[Sequence[Located]], list[Failure]]:
             except Exception as error:  # any failure of one point must leave the others alone
                 if config.debug or out_of_space(error):
                     raise
-                failures.append(_failed(plan, item, error, folder))
+                failures.append(_failed(plan, item, error, folder, crew))
         return failures
 
     return measure
 
 
-def _failed(plan: Plan, item: Located, error: Exception, folder: Path) -> Failure:
+def _failed(plan: Plan, item: Located, error: Exception, folder: Path, crew: Crew | None) -> Failure:
     """Keep the traceback for the reader and one line for ``landscape status``."""
     log = None if isinstance(error, BadInput) else folder / f"failed_{item.key[:12]}.log"
     if log:
@@ -230,6 +235,7 @@ def _failed(plan: Plan, item: Located, error: Exception, folder: Path) -> Failur
         "log": str(log) if log else None,
         "host": socket.gethostname(),
         "time": provenance.now(),
+        "crew": crew.label if crew else None,
     }
     plan.store.write_failure(plan.family, item.key, record)
     return Failure(item.point.label, error, log)
@@ -278,7 +284,7 @@ def _check(measurement: Measurement) -> None:
             raise MeasurementFailed(f"the measurement returned an empty frame {name!r}")
 
 
-def _images(plan: Plan, item: Located, device: object, cache: dict[str, object]) -> object:
+def _images(plan: Plan, item: Located, device: object, cache: dict[str, object], bar: Callable[..., tqdm]) -> object:
     from landscape_cli.data.images import load_images
 
     settings = item.point.settings
@@ -301,7 +307,7 @@ def _images(plan: Plan, item: Located, device: object, cache: dict[str, object])
             checkpoint = plan.checkpoints.get(features.get("checksum"))
             use_threads(plan, features["kind"])
             try:
-                cache[key] = load_features(features, wanted, load, checkpoint, folder, _inner_bar)
+                cache[key] = load_features(features, wanted, load, checkpoint, folder, bar)
             finally:
                 use_threads(plan)
         else:
@@ -331,8 +337,9 @@ def _corpus(plan: Plan, item: Located, cache: dict[str, object], sizes: dict[str
     return cache[key]
 
 
-def _inner_bar(iterable: object = None, **options: object) -> tqdm:
-    return tqdm(iterable, disable=None, leave=False, dynamic_ncols=True, **options)
+def _bar(crew: Crew | None, iterable: object = None, **options: object) -> tqdm:
+    """A bar on a terminal; none of a process whose crew has one."""
+    return tqdm(iterable, disable=True if crew else None, dynamic_ncols=True, **options)
 
 
 def find_device(name: str) -> object:

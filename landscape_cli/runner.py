@@ -20,6 +20,7 @@ from landscape_cli.measuring import Failure, device_name, find_device, measure_a
 from landscape_cli.plan import Located, Plan, make_plan
 from landscape_cli.progress import Grid, write_grid
 from landscape_cli.store import StoredPoint
+from landscape_cli.submission import code_digest
 from landscape_cli.tracking import check_tracking
 from landscape_cli.variant import variant_name
 from landscape_cli.workers import measure_by_workers, worker_devices
@@ -68,7 +69,7 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
     plan.store.tidy(plan.family)
     failures = [Failure(point.label, error, None) for point, error in plan.unlocated_shard] if only is None else []
     print(f"{config.name}: {config.title}", flush=True)
-    whole_grid = only is None and config.shard.count == 1
+    whole_grid, code = only is None and config.shard.count == 1, code_digest(config.family)
     if whole_grid and not config.tracking and (drawn := recall_drawn(plan, overrides)):
         stored = len({item.key for item in plan.located})
         print(f"  {len(plan.located)} points: {stored} stored, 0 to measure", flush=True)
@@ -113,7 +114,7 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
     if whole_grid or len(stored) == len(plan.located):
         from landscape_cli.draw import draw
 
-        failures += [Failure(f"drawing {name}", error, log) for name, error, log in draw(plan, stored, overrides)]
+        failures += [Failure(f"drawing {name}", error, log) for name, error, log in draw(plan, stored, overrides, code)]
     else:
         missing = sum(not plan.stored(item) for item in plan.located)
         print(f"  shard done; {missing} points of other shards are missing, nothing drawn yet")

@@ -200,12 +200,12 @@ class Store:
         """Keep the error of a point that could not be measured, in the place of an earlier one."""
         replace_text(self.root / family / ".failed" / f"{key}.json", json.dumps(record))
 
-    def failed_since(self, family: str, key: str, since: float) -> bool:
-        """Whether a point could not be measured, and this is kept since then (seconds since the epoch)."""
+    def failure(self, family: str, key: str) -> dict[str, Any]:
+        """What :meth:`write_failure` has kept of a point; nothing if there is none."""
         try:
-            return (self.root / family / ".failed" / f"{key}.json").stat().st_mtime >= since
-        except OSError:
-            return False
+            return dict(json.loads((self.root / family / ".failed" / f"{key}.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def forget(self, family: str, key: str) -> None:
         """Drop what is only kept of a point until it is measured: its last error, its checkpoints."""

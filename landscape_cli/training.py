@@ -270,7 +270,7 @@ class Trainer:
             and self.augmentation == "none"
             and not self.free
             and index.shape[1] == self.batch_size
-            and len(self._optimiser.state) == len(self.parameters)  # not before the first step
+            and all(self._optimiser.state.get(tensor) for tensor in self.parameters.values())  # past the first step
         )
 
     def _recorded_step(self, index: torch.Tensor) -> None:

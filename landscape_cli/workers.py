@@ -1,6 +1,7 @@
 """Several processes of one machine for one experiment's points: one a GPU, or as many as are asked for.
 
-They share the points as any processes on one output folder do, by claims; what one that dies leaves others take over.
+They share the points as any processes on one output folder do, by claims; where they wait for each other, the others
+take over what one that dies leaves.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
-import time
+import traceback
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as ready
 from multiprocessing.process import BaseProcess
@@ -20,7 +24,7 @@ from multiprocessing.process import BaseProcess
 from tqdm import tqdm
 
 from landscape_cli.config import Config
-from landscape_cli.errors import MeasurementFailed
+from landscape_cli.errors import BadInput, MeasurementFailed
 from landscape_cli.measuring import Crew, Failure, Outcome, find_device, measure_all
 from landscape_cli.memory import keep_freed_memory
 from landscape_cli.plan import Located, Plan, make_plan
@@ -46,11 +50,12 @@ def measure_by_workers(plan: Plan, todo: Sequence[Located], wait: bool, devices:
     """Measure points as :func:`~landscape_cli.measuring.measure_all` does, by as many processes as devices are named.
 
     A point's numbers do not depend on how many there are, except where an experiment gives an operator all the threads:
-    each process has its share of these.
+    each process has its share of these, or as many as ``threads`` says.
     """
     spawn = multiprocessing.get_context("spawn")
+    resource_tracker.ensure_running()  # else it is begun with the first process, and lets Ctrl-C through
     keys = [item.key for item in todo]
-    crew = Crew(time.time(), len(devices))
+    crew = Crew(uuid.uuid4().hex, len(devices))
     readers: Readers = {}
     try:
         for number, device in enumerate(devices):
@@ -60,14 +65,16 @@ def measure_by_workers(plan: Plan, todo: Sequence[Located], wait: bool, devices:
             reader, writer = spawn.Pipe(duplex=False)
             job = (config, keys[begin:] + keys[:begin], wait, crew, command(), writer)
             process = spawn.Process(target=_work, args=job)
-            os.environ["TQDM_DISABLE"] = "1"  # one bar is enough; read when the process imports tqdm
-            # Ctrl-C is this process's to hear, which ends the others; they inherit that it is blocked.
+            # Ctrl-C is this process's to hear, which ends the others; they inherit that it is blocked. They inherit the
+            # default way of beginning processes, too, which a launcher may have changed to one that is only its own.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            usual = multiprocessing.get_start_method(allow_none=True)
+            multiprocessing.set_start_method("spawn", force=True)
             try:
                 process.start()
             finally:
+                multiprocessing.set_start_method(usual, force=True)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                del os.environ["TQDM_DISABLE"]
             writer.close()
             readers[reader] = process
         failures = _gather(plan, todo, readers)
@@ -75,8 +82,14 @@ def measure_by_workers(plan: Plan, todo: Sequence[Located], wait: bool, devices:
         for process in readers.values():
             process.terminate()
             process.join()
-    failed = {failure.label for failure in failures}
-    left = [item for item in todo if not plan.stored(item) and item.point.label not in failed]
+    missing = [item for item in todo if not plan.stored(item)]
+    if not missing:
+        if failures:
+            print(f"  {failures[0].label} {failures[0].error}; others took over what it left", file=sys.stderr)
+        return Outcome()
+    failed, claims = {failure.label for failure in failures}, plan.store.claims(plan.family)
+    left = [item for item in missing if item.point.label not in failed and claims.owner(item.key)]
+    claims.close()
     return Outcome(failures, left)
 
 
@@ -92,7 +105,7 @@ def _gather(plan: Plan, todo: Sequence[Located], readers: Readers) -> list[Failu
                 except EOFError:
                     readers[reader].join()
                     code = readers[reader].exitcode
-                    died = MeasurementFailed(f"it ended with code {code}; the same command goes on from there")
+                    died = MeasurementFailed(f"ended with code {code}")
                     failures.append(Failure("a worker process", died, None))
                     continue
                 if isinstance(found, BaseException):
@@ -115,8 +128,11 @@ def _work(config: Config, keys: Sequence[str], wait: bool, crew: Crew, typed: st
     try:
         plan = make_plan(config)
         located = {item.key: item for item in plan.located}
+        if lost := set(keys) - set(located):
+            raise BadInput(f"{config.name}: the data of {len(lost)} points is no longer what it was")
         found = measure_all(plan, [located[key] for key in keys], wait, crew).failures
     except Exception as error:
+        error.add_note(traceback.format_exc())  # which is not sent with it
         found = error
     try:
         pickle.loads(pickle.dumps(found))

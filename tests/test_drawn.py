@@ -129,8 +129,39 @@ def test_other_points(landscape, draws, drawn):
 
 
 def test_other_code(landscape, draws, drawn, monkeypatch):
-    monkeypatch.setattr("landscape_cli.drawn.code_digest", lambda family: f"another {family}")
+    for module in ("drawn", "runner"):
+        monkeypatch.setattr(f"landscape_cli.{module}.code_digest", lambda family: f"another {family}")
     assert landscape("run", *TWO).code == 0
+    assert landscape("run", *TWO).code == 0
+    assert draws == ["toy"]
+
+
+def test_code_that_changes_meanwhile_is_drawn_again(landscape, draws, drawn, monkeypatch):
+    """What is loaded may be the old or the new one."""
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape_cli.drawn.code_digest", lambda family: "edited")
+        assert landscape("run", *FOUR).code == 0
+    assert landscape("run", *FOUR).code == 0
+    assert draws == ["toy", "toy"]
+
+
+def test_what_a_family_of_ones_own_imports(landscape, draws, output, monkeypatch, tmp_path):
+    (tmp_path / "own_plots.py").write_text("COLOUR = 'red'\n")
+    (tmp_path / "own_family.py").write_text(
+        "import own_plots\nfrom test_runner import Toy as Base\n\nclass Toy(Base):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = (*TWO, "family=own_family.Toy")
+    for text, count in (("", 1), ("", 1), ("COLOUR = 'blue'\n", 2)):
+        if text:
+            (tmp_path / "own_plots.py").write_text(text)
+        assert landscape("run", *words).code == 0
+        assert len(draws) == count
+
+
+def test_a_style_of_ones_own(landscape, draws, drawn, monkeypatch, tmp_path):
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\n")
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path / "matplotlibrc"))
     assert landscape("run", *TWO).code == 0
     assert draws == ["toy"]
 

@@ -127,7 +127,7 @@ def load_images(
 
 
 def read(source: Source, train_size: int | None = None, test_size: int | None = None, mapped: bool = False) -> Images:
-    """Read the arrays of a source and check them: zip CRCs, shapes, lengths, label ranges.
+    """Read the arrays of a source and check them: zip CRCs (but of mapped ones), shapes, lengths, label ranges.
 
     Objects come in the published order. Pictures in class folders have none: sorted by class and name, those of each
     split are put in the order ``numpy.random.default_rng(0).permutation``, so that the first ones are of all classes.

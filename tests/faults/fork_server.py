@@ -235,6 +235,7 @@ def _tell_phases(handle, at):
     from functools import partial
 
     from landscape_cli import checkpointing, claims, measuring, runner, store
+    from landscape_cli import draw as drawing
     from landscape_cli.plotting import output
 
     entered = Counter()
@@ -257,7 +258,7 @@ def _tell_phases(handle, at):
     within(runner, "_check_writable", "opening the store")
     within(runner, "write_grid", "writing the list of points")
     within(runner, "measure_all", "measuring")
-    within(runner, "draw", "drawing")
+    within(drawing, "draw", "drawing")
     within(measuring, "_run_folder", "making the run folder")
     within(measuring, "_failed", "writing a failure")
     within(claims.Claims, "take", "claiming")

@@ -52,11 +52,11 @@ def own(root, monkeypatch) -> None:
 def undrawn(monkeypatch) -> None:
     """Print the small print, and draw nothing: that takes a second."""
 
-    def note(plan, stored, overrides):
+    def note(plan, stored, overrides, code):
         print(describe(plan, gather(plan, stored)))
         return []
 
-    monkeypatch.setattr("landscape_cli.runner.draw", note)
+    monkeypatch.setattr("landscape_cli.draw.draw", note)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def trained_once(tmp_path_factory, root, small) -> Path:
     output = tmp_path_factory.mktemp("trained")
     words = [*small, *OWN, *TRAINED, f"data.roots=[{root}]", f"output_dir={output}"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("landscape_cli.runner.draw", lambda plan, stored, overrides: [])
+        patch.setattr("landscape_cli.draw.draw", lambda *given: [])
         assert run(load(words), words) == 0
     return output
 
