@@ -59,12 +59,12 @@ format: $(STAMP) ## format, and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## each stage of the main job beside the textbook way and its floor, other parts beside other ways
-	$(BIN)/python -m tests.benchmarks.main_job
 	$(BIN)/python -m tests.benchmarks.training
 	$(BIN)/python -m tests.benchmarks.streaming
 	$(BIN)/python -m tests.benchmarks.convolutions $(ARGS)
 	$(BIN)/python -m tests.benchmarks.curvature
 	$(BIN)/python -m tests.benchmarks.sample_size
+	$(BIN)/python -m tests.benchmarks.main_job
 
 clean: ## remove .venv and caches; results in outputs/ stay
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache

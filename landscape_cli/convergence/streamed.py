@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from landscape_cli import parallel
 from landscape_cli.convergence.differences import DifferenceStream, exponential_moving_average, loss_differences
 
 WHOLE = 2**22  # objects up to which orderings are drawn as a whole
@@ -108,7 +109,11 @@ def streamed_differences(
     size = max(2, min(BLOCK, BLOCK_BYTES // (8 * permutations)))
     for begin in range(0, m, size):
         places = torch.arange(begin, min(begin + size, m), device=device)
-        block = torch.stack([losses.take(ordering.at(places)).double() for ordering in orderings])
+
+        def picked(ordering: Ordering, places: torch.Tensor = places) -> torch.Tensor:
+            return losses.index_select(0, ordering.at(places)).double()
+
+        block = torch.stack(parallel.each(picked, orderings) if device.type == "cpu" else list(map(picked, orderings)))
         differences = stream.update(block)
         mean = differences.mean(dim=0)
         if not len(mean):

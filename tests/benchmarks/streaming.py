@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from experiments.chapter1.loss_difference import stored_k
+from landscape_cli import parallel
 from landscape_cli.convergence.streamed import SampledCurve, streamed_differences
 from landscape_cli.memory import keep_freed_memory
 from tests.benchmarks.report import best_of, write
@@ -22,12 +23,15 @@ ORDERINGS, SMOOTHING, STEP = 16, 0.99, 10**0.5
 def main() -> None:
     """Time sizes from 10^5 on, print the table, write one JSON file."""
     keep_freed_memory()
+    workers = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the runner has it: orderings side by side
+    parallel.use_workers(workers)
     largest = int(float(sys.argv[1])) if len(sys.argv) > 1 else 10**8
     sizes = [round(10**5 * STEP**power) for power in range(round(2 * np.log10(largest / 10**5)) + 1)]
     whole, at = torch.rand(2**18, dtype=torch.float64), torch.tensor([1])
     streamed_differences(whole, ORDERINGS, torch.Generator(), at, SMOOTHING)  # torch and its memory get ready
     rows = []
-    print(f"{ORDERINGS} orderings, {torch.get_num_threads()} threads; last: the last value over its closed form")
+    print(f"{ORDERINGS} orderings, {workers} threads; last: the last value over its closed form")
     print(f"{'objects':>10} {'seconds':>9} {'MiB above the losses':>21} {'last':>6}")
     for size in sizes:
         losses = torch.rand(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from landscape_cli import parallel
 from landscape_cli.convergence import streamed as module
 from landscape_cli.convergence.differences import exponential_moving_average, mean_absolute_deviation
 from landscape_cli.convergence.streamed import Ordering, difference_curve, streamed_differences
@@ -113,6 +114,19 @@ def test_losses_in_a_file(tmp_path):
     at = torch.arange(1, 5000, 50)
     curves = [streamed_differences(each, 3, generator(2, "orderings"), at, 0.9) for each in (losses, mapped)]
     assert torch.equal(curves[0].average, curves[1].average)
+
+
+def test_orderings_side_by_side_give_the_same(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 64)
+    losses, at = skewed(1000), torch.arange(1, 1000, 7)
+    alone = streamed_differences(losses, 5, generator(0, "orderings"), at, 0.9)
+    parallel.use_workers(2)
+    try:
+        found = streamed_differences(losses, 5, generator(0, "orderings"), at, 0.9)
+    finally:
+        parallel.use_workers(1)
+    assert torch.equal(found.mean, alone.mean)
+    assert torch.equal(found.average, alone.average)
 
 
 def test_it_follows_its_closed_form():
