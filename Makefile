@@ -5,9 +5,10 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart run figures test test-all test-faults slurm-up slurm-down test-slurm lint format bench clean
+.PHONY: help install quickstart run figures test test-all test-faults slurm-up slurm-down test-slurm lint format bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +28,8 @@ quickstart: $(STAMP) ## a figure of the thesis from a network trained on real da
 run: $(STAMP) ## one experiment: make run ARGS="experiment=fc_mnist profile=quick"
 	$(BIN)/landscape run $(ARGS)
 
-figures: $(STAMP) ## every experiment that is built: make figures PROFILE=paper|quick|embedded
-	$(BIN)/landscape run -m 'experiment=glob(*)' profile=$(PROFILE) $(ARGS)
+figures: $(STAMP) ## every figure and table of the thesis, then the report: make figures PROFILE=paper|quick|embedded
+	$(BIN)/landscape reproduce profile=$(PROFILE) $(ARGS)
 
 PYTEST = $(BIN)/python -m pytest -q -n auto --maxprocesses=8 --dist=worksteal
 
@@ -66,6 +67,14 @@ bench: $(STAMP) ## each stage of the main job beside the textbook way and its fl
 	$(BIN)/python -m tests.benchmarks.sample_size
 	$(BIN)/python -m tests.benchmarks.main_job
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS_STAMP) ## the documentation site, to be opened at site/index.html
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo site/index.html
+
 clean: ## remove .venv and caches; results in outputs/ stay
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The command line: ``landscape run|submit|status|figures|list|show|data|doctor``. Imports nothing heavy at the top."""
+"""The command line: commands, messages, exit codes. Imports nothing heavy at the top."""
 
 from __future__ import annotations
 
@@ -42,6 +42,22 @@ landscape submit fc_mnist conv_layers jobs=8 partition=gpu time=120 gpus_per_nod
 
 Prints the jobs' numbers and returns. A job whose code or configuration has changed meanwhile stops (allow_changes=true
 lets it run). `landscape status` says how jobs and points stand.
+"""
+
+REPRODUCE_HELP = """\
+landscape reproduce profile=quick              every figure and table of the thesis, and its theorems, small
+landscape reproduce --beyond profile=quick     and what the thesis lacks
+landscape reproduce fc_mnist conv_layers       some experiments, at the thesis's size
+
+Goes on past failures and ends with a table: drawn, failed and why, data missing and how to get it. The same command
+again measures only what is missing. Exit codes: 0; 3 if only data is missing; 1 if anything else went wrong.
+"""
+
+REPORT_HELP = """\
+landscape report                               of each experiment the largest profile that was drawn
+landscape report profile=quick                 what was drawn with these overrides
+
+Writes report/index.html (one file: no script, no network), report/claims.csv and report/thesis.tex.
 """
 
 
@@ -91,6 +107,18 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure what is missing of an experiment, then draw (run --help)")
     run.set_defaults(command=lambda _: _run([]))
 
+    names = {"nargs": "*", "default": [], "metavar": "NAME or key=value"}
+    whole = commands.add_parser(
+        "reproduce",
+        help="every experiment in order of cost, past failures, then the report (reproduce --help)",
+        epilog=REPRODUCE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("words", **names)
+    whole.add_argument("--jobs", type=_count, help="processes that share the experiments (one a core; with a GPU one)")
+    whole.add_argument("--beyond", action="store_true", help="also the experiments that the thesis lacks")
+    whole.set_defaults(command=_reproduce)
+
     jobs = commands.add_parser(
         "submit",
         help="the missing points of experiments as jobs of a Slurm cluster (submit --help)",
@@ -110,10 +138,18 @@ def _parser() -> argparse.ArgumentParser:
     work.set_defaults(command=_work)
 
     figures = commands.add_parser("figures", help="draw from stored results, measuring nothing")
-    names = {"nargs": "*", "default": [], "metavar": "NAME or key=value"}
     figures.add_argument("names", help="experiments and overrides; none: all", **names)
     figures.add_argument("--chapter", type=int, choices=(1, 2, 3, 4), help="the experiments of one chapter")
     figures.set_defaults(command=_figures)
+
+    report = commands.add_parser(
+        "report",
+        help="one page with every figure, table, claim and theorem that was drawn (report --help)",
+        epilog=REPORT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    report.add_argument("words", nargs="*", default=[], metavar="key=value")
+    report.set_defaults(command=_report)
 
     listing = commands.add_parser("list", help="experiments, the thesis figures and tables each makes, their state")
     listing.set_defaults(command=_list)
@@ -134,6 +170,12 @@ def _parser() -> argparse.ArgumentParser:
     for sub in commands.choices.values():
         sub.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: 1 or more")
+    return int(text)
 
 
 def _run(words: list[str]) -> int:
@@ -171,6 +213,20 @@ def _figures(arguments: argparse.Namespace) -> int:
     from landscape_cli.commands import figures
 
     return figures(arguments.names, arguments.chapter)
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from landscape_cli.reproduce import reproduce
+
+    return reproduce(arguments.words, arguments.jobs, arguments.beyond)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from landscape_cli.provenance import remember_command
+    from landscape_cli.report.write import report
+
+    remember_command(["report", *arguments.words])
+    return report(arguments.words)
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -23,13 +23,12 @@ from landscape_cli.data.tables import TABLE_SETS
 from landscape_cli.data.tabular import TableSource, load_table, locate_table
 from landscape_cli.dataset_identity import AnySource
 from landscape_cli.draw import draw
-from landscape_cli.errors import BadInput, DamagedPoint, LandscapeError, MissingData
+from landscape_cli.errors import DamagedPoint, LandscapeError, MissingData
 from landscape_cli.features.checkpoints import find_checkpoint
-from landscape_cli.listing import items_of, shipped
+from landscape_cli.listing import check_experiment, items_of, shipped
 from landscape_cli.plan import Plan, make_plan
 from landscape_cli.store import StoredPoint
 from landscape_cli.submission import code_digest
-from landscape_cli.validation import nearest
 
 LAUNCHERS = (  # of a sweep: what they need
     ("hydra/launcher=local", "hydra_plugins.hydra_joblib_launcher", None),
@@ -52,7 +51,7 @@ def figures(words: Sequence[str], chapter: int | None) -> int:
     """
     names, overrides = [w for w in words if "=" not in w], [w for w in words if "=" in w]
     for name in names:
-        _check_name(name)
+        check_experiment(name)
     asked = bool(names)
     names = names or [n for n in shipped() if chapter is None or any(i.chapter == chapter for i in items_of(n))]
     if not names:
@@ -79,7 +78,7 @@ def figures(words: Sequence[str], chapter: int | None) -> int:
 
 def show(name: str, overrides: Sequence[str]) -> int:
     """Print what an experiment does, what it makes, its points and its resolved configuration."""
-    _check_name(name)
+    check_experiment(name)
     config = load([f"experiment={name}", *overrides])
     plan = make_plan(config, from_store=True)
     print(f"{name}: {config.title}")
@@ -250,12 +249,6 @@ def _whole(name: str, roots: Sequence[Path]) -> Source | None:
     except MissingData:
         return None
     return source if source.whole else None
-
-
-def _check_name(name: str) -> None:
-    if name not in shipped():
-        known = ", ".join(shipped())
-        raise BadInput(f"there is no experiment {name!r}{nearest(name, shipped())}; valid: {known}")
 
 
 def _read(plan: Plan) -> dict[str, StoredPoint]:

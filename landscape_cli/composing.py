@@ -19,6 +19,11 @@ from landscape_cli.validation import flat_keys, nearest, prepare, unknown_key
 
 GROUPS = ("experiment", "dataset", "features", "model", "mapping", "training", "profile")
 
+# Keys of a network and of data of one's own; others are arguments, which no file of the configuration has.
+OWN = {
+    "model": ("kind", "_target_"),
+    "dataset": ("kind", "_target_", "train_size", "max_size", "normalisation"),
+}
 # What a user may set of Hydra's own configuration: how jobs are launched and swept. The rest (working folder, logging,
 # output folders) is the runner's, and Hydra itself would take +hydra.anything in silence.
 HYDRA_KEYS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.verbose")
@@ -32,6 +37,7 @@ def load(overrides: Sequence[str]) -> Config:
     BadInput
         In one line.
     """
+    overrides = with_arguments_added(overrides)
     check_overrides(overrides)
     try:
         composed = compose(overrides)
@@ -45,6 +51,17 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
         return hydra_compose("config", overrides=list(overrides))
+
+
+def with_arguments_added(overrides: Sequence[str]) -> list[str]:
+    """Let ``model.width=32`` add a key where the network is the user's own, as ``+model.width=32`` does; so of data."""
+    found = []
+    for text in overrides:
+        node, _, key = text.partition("=")[0].partition(".")
+        own = any(other.startswith((f"{node}._target_=", f"{node}=own")) for other in overrides)
+        free = node in OWN and own and key.split(".")[0] not in {*OWN.get(node, ()), ""}
+        found.append(f"++{text}" if free else text)
+    return found
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

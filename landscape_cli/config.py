@@ -66,7 +66,26 @@ class CorpusConfig:
     in_place_of: list[str] = field(default_factory=list)  # set by prepare: what it stands in for
 
 
-DATASETS: dict[str, type] = {"images": DatasetConfig, "table": TableConfig, "corpus": CorpusConfig}
+@dataclass
+class OwnDataConfig:
+    """Data that a user's function returns; keys that are not here are its arguments."""
+
+    name: str = ""  # set by prepare: the target
+    kind: str = bounded("own", choices=("own",))
+    _target_: str | None = None  # dotted path of a class or function
+    arguments: dict[str, Any] = field(default_factory=dict)  # that it is called with
+    train_size: int | None = bounded(None, minimum=1)  # so many train objects, drawn at random; null: all
+    max_size: int | None = bounded(None, minimum=1)  # never more than this, however many there are (profiles set it)
+    normalisation: str = bounded("none", choices=("none", "standard"))  # standard: each feature mean 0, deviation 1
+    in_place_of: list[str] = field(default_factory=list)
+
+
+DATASETS: dict[str, type] = {
+    "images": DatasetConfig,
+    "table": TableConfig,
+    "corpus": CorpusConfig,
+    "own": OwnDataConfig,
+}
 
 
 @dataclass
@@ -147,6 +166,15 @@ class EncoderDecoderConfig:
     dropout: float = bounded(0.1, minimum=0, below=1)
 
 
+@dataclass
+class OwnModelConfig:
+    """A network of the user's; keys that are not here are its arguments."""
+
+    kind: str = bounded("own", choices=("own",))
+    _target_: str | None = None  # dotted path of a class or function that returns a torch.nn.Module
+    arguments: dict[str, Any] = field(default_factory=dict)  # that it is called with
+
+
 MODELS: dict[str, type] = {
     "mlp": MLPConfig,
     "feedforward": FeedForwardConfig,
@@ -155,6 +183,7 @@ MODELS: dict[str, type] = {
     "lenet": LeNetConfig,
     "vit": TransformerConfig,
     "encoder_decoder": EncoderDecoderConfig,
+    "own": OwnModelConfig,
 }
 
 
@@ -287,6 +316,8 @@ class PlotConfig:
 
     formats: list[str] = bounded(factory=lambda: ["pdf", "png"], choices=("pdf", "png", "svg"))
     dpi: int = bounded(200, minimum=50, maximum=1200)
+    language: str = bounded("en", choices=("en", "ru"))  # of every label, title and caption
+    size: str = bounded("own", choices=("own", "column", "page", "slide"))  # own: what suits each figure
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Sequence
+from functools import cache
 from statistics import median
 
 from landscape_cli.config import Config
@@ -90,13 +92,18 @@ def _operations(plan: Plan, item: Located) -> float:
     source = plan.sources.get(settings.get("dataset", {}).get("name"))
     if declared or "model" not in settings or "features" in settings or not hasattr(source, "shape"):
         return declared
-    from landscape_cli.models import build_model, forward_operations
-
+    if settings["model"]["kind"] == "own":
+        return 0.0
     epochs = settings.get("training", {}).get("epochs", 1)
     shown = epochs * settings["dataset"]["objects"] * len(settings.get("seeds", [0]))
-    return (
-        PASSES * shown * forward_operations(build_model(settings["model"], source.shape, source.classes), source.shape)
-    )
+    return PASSES * shown * _of_one_object(json.dumps(settings["model"]), tuple(source.shape), source.classes)
+
+
+@cache
+def _of_one_object(model: str, shape: tuple[int, ...], classes: int) -> float:
+    from landscape_cli.models import build_model, forward_operations
+
+    return forward_operations(build_model(json.loads(model), shape, classes), shape)
 
 
 def _matrix_rate(device: object) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from landscape_cli.data.corpora import CorpusSource
 from landscape_cli.data.corpus_sets import CORPUS_SETS, LANGUAGES
@@ -11,11 +11,16 @@ from landscape_cli.data.locate import Source, check_train_size
 from landscape_cli.data.tables import TABLE_SETS, default_drop
 from landscape_cli.data.tabular import TableSource
 
-AnySource = Source | TableSource | CorpusSource
+if TYPE_CHECKING:
+    from landscape_cli.own.data import OwnSource
+
+AnySource: TypeAlias = "Source | TableSource | CorpusSource | OwnSource"
 
 
 def kind_of(dataset: Mapping[str, Any]) -> str:
-    """Return the kind of data set that settings are of, as wanted or as stored: images, table or corpus."""
+    """Return the kind of data set that settings are of, as wanted or as stored: images, table, corpus or own."""
+    if "arguments" in dataset:
+        return "own"
     if "target" in dataset:
         return "table"
     return "corpus" if "target_language" in dataset else "images"
@@ -36,7 +41,7 @@ def identity(wanted: Mapping[str, Any], source: AnySource) -> dict[str, Any]:
         check_train_size(source, size)
     else:
         size = min(source.train_objects, cap or source.train_objects)
-    known = {"normalisation": wanted["normalisation"]} if "normalisation" in wanted else {}
+    known = {name: wanted[name] for name in ("normalisation", "arguments") if name in wanted}
     if isinstance(source, TableSource):  # as found, so that asking for the default makes no difference
         known = {"target": source.target, "drop": list(source.drop), "encoding": source.encoding, "task": source.task}
     elif isinstance(source, CorpusSource):
@@ -50,7 +55,8 @@ def same_dataset(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     sizes = [s for s in (wanted.get("train_size"), wanted.get("max_size")) if s is not None]
     same = kind_of(stored) == kind and all(stored.get(key) == wanted.get(key) for key in ("name", "normalisation"))
     same = same and (not sizes or stored["objects"] == min(sizes))
-    return same and {"images": _same_images, "table": _same_table, "corpus": _same_corpus}[kind](stored, wanted)
+    by_kind = {"images": _same_images, "table": _same_table, "corpus": _same_corpus, "own": _same_own}
+    return same and by_kind[kind](stored, wanted)
 
 
 def _same_images(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -79,3 +85,8 @@ def _same_table(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 def _same_corpus(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     # A user's own folder may hold anything by now.
     return wanted["name"] in CORPUS_SETS and all(stored[role] == wanted[role] for role in LANGUAGES)
+
+
+def _same_own(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    # A user's function may return anything by now.
+    return False

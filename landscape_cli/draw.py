@@ -18,7 +18,7 @@ from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tabular import TableSource
 from landscape_cli.dataset_identity import AnySource
 from landscape_cli.distillation.checkpoints import mapping_name
-from landscape_cli.drawn import Drawn, keep_drawn
+from landscape_cli.drawn import Drawn, Piece, Record, keep_drawn, origin_of
 from landscape_cli.errors import out_of_space
 from landscape_cli.experiment import Results, Table, Verdict
 from landscape_cli.plan import Plan
@@ -43,10 +43,12 @@ def draw(
     """
     if not stored:
         return []
+    from landscape_cli.plotting.language import phrases_of
     from landscape_cli.plotting.output import save_figure, save_table
     from landscape_cli.plotting.style import style
 
     config, experiment = plan.config, plan.experiment
+    phrases = phrases_of(config.plot.language)
     lines: list[str] = []
 
     def say(text: str) -> None:
@@ -57,7 +59,8 @@ def draw(
     output = Path(config.output_dir).expanduser()
     variant = variant_name(config.profile.name, overrides)
     note = describe(plan, results)
-    failures, paths = [], []
+    failures: list[tuple[str, Exception, Path]] = []
+    pieces: list[Piece] = []
     if note:
         say(note)
 
@@ -74,28 +77,37 @@ def draw(
 
     def figures() -> None:
         for figure in experiment.figures(results):
-            paths.extend(save_figure(figure, output / "figures" / variant, config.plot.formats, config.plot.dpi, note))
+            files = save_figure(
+                figure, output / "figures" / variant, config.plot.formats, config.plot.dpi, note, phrases
+            )
+            pieces.append(Piece("figure", figure.name, figure.caption, figure.note, files))
+
+    def keep(kind: str, table: Table) -> None:
+        spoken = None if kind == "claims" else phrases  # verdicts stay English
+        files = save_table(table, output / "tables" / variant, note, spoken)
+        pieces.append(Piece(kind, table.name, table.caption, "", files))
 
     def tables() -> None:
         for table in experiment.tables(results):
-            paths.extend(save_table(table, output / "tables" / variant, note))
+            keep("table", table)
 
     def claims() -> None:
         verdicts = list(experiment.claims(results))
         for verdict in verdicts:
             say(summary(verdict))
         if verdicts:
-            paths.extend(save_table(claims_table(config.name, verdicts), output / "tables" / variant, note))
+            keep("claims", claims_table(config.name, verdicts))
 
     def answers() -> None:
         for line in experiment.answers(results):
             say(line)
 
-    with style():
+    with style(config.plot.size):
         attempt("figures", figures)
     attempt("tables", tables)
     attempt("claims", claims)
     attempt("answers", answers)
+    paths = [path for piece in pieces for path in piece.files]
     if config.tracking:
         from landscape_cli.tracking import track_figures
 
@@ -103,9 +115,21 @@ def draw(
     for path in paths:
         print(f"  {path}")
     sys.stdout.flush()
-    if not failures and not results.missing:
-        documents = {key: point.document for key, point in stored.items()}
-        keep_drawn(plan, overrides, documents, Drawn(lines, paths), code)
+    documents = {key: point.document for key, point in stored.items()}
+    record = Record(
+        name=config.name,
+        title=config.title,
+        profile=config.profile.name,
+        variant=variant,
+        overrides=[text for text in overrides if not text.startswith("experiment=")],
+        note=note,
+        pieces=pieces,
+        failures=[f"{what}: {error}" for what, error, _ in failures],
+        points=len(results.points) + len(results.missing),
+        missing=[point.label for point in results.missing],
+        origin=origin_of(documents.values()),
+    )
+    keep_drawn(plan, overrides, documents, Drawn(lines, paths), code, record)
     return failures
 
 
@@ -210,7 +234,7 @@ def _count(number: int, noun: str) -> str:
 def _describe_data(name: str, count: int, source: AnySource | None) -> str:
     if source is None:
         return f"{name}, {count} objects"
-    if isinstance(source, TableSource):
+    if isinstance(source, TableSource) or source.layout == "function":
         whole = count == source.train_objects
         size = f"all {count} objects" if whole else f"a random {count} of {source.train_objects} objects"
         left = f", {_count(source.dropped, 'row')} with missing values left out" if source.dropped else ""

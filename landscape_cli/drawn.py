@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +28,110 @@ class Drawn:
     files: Sequence[Path]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A figure, a table or the verdicts, as written."""
+
+    kind: str  # figure, table or claims
+    name: str  # file name without suffix
+    caption: str
+    note: str  # what the small print of this one alone says
+    files: Sequence[Path]  # in a record: relative to the output folder
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an experiment's points come from."""
+
+    commits: Sequence[str]  # of the code that measured them
+    devices: Sequence[str]
+    versions: Mapping[str, str]  # of the newest
+    began: str  # the first
+    ended: str  # the last one's beginning
+    seconds: float  # of measuring, all together
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a report tells of an experiment."""
+
+    name: str
+    title: str
+    profile: str
+    variant: str  # subfolder of its figures and tables
+    overrides: Sequence[str]  # but for its name
+    note: str  # data sets, sizes, seeds, profile
+    pieces: Sequence[Piece]
+    failures: Sequence[str]  # what could not be drawn, and why
+    points: int  # of its grid
+    missing: Sequence[str]  # labels of those that are not stored
+    origin: Origin
+
+    @property
+    def command(self) -> str:
+        """What makes it."""
+        return shlex.join(["landscape", "run", f"experiment={self.name}", *self.overrides])
+
+
+def origin_of(documents: Iterable[Mapping[str, Any]]) -> Origin:
+    """Sum up the provenance of points, from each one's ``point.json``."""
+    found = sorted((document["provenance"] for document in documents), key=lambda one: one["began"])
+    return Origin(
+        commits=list(dict.fromkeys(one["commit"] or "not a git checkout" for one in found)),
+        devices=list(dict.fromkeys(one["device"] for one in found)),
+        versions=found[-1]["versions"],
+        began=found[0]["began"],
+        ended=found[-1]["began"],
+        seconds=round(sum(one["seconds"] for one in found), 3),
+    )
+
+
 def keep_drawn(
-    plan: Plan, overrides: Sequence[str], documents: Mapping[str, Mapping[str, Any]], drawn: Drawn, code: str
+    plan: Plan,
+    overrides: Sequence[str],
+    documents: Mapping[str, Mapping[str, Any]],
+    drawn: Drawn,
+    code: str,
+    record: Record,
 ) -> None:
-    """Record what was drawn of a whole grid, unless the code has changed meanwhile.
+    """Keep what was drawn and from what; only all of a whole grid is not drawn again.
 
     Parameters
     ----------
     documents
         The points' ``point.json``, by key.
     code
-        Digest of the family's code before the command began to work.
+        Digest of the family's code before the command began to work: if it is another one now, nobody knows which has
+        drawn.
     """
-    if code_digest(plan.config.family) != code:
-        return
+    whole = not record.failures and not record.missing and code_digest(plan.config.family) == code
     output = Path(plan.config.output_dir).expanduser()
-    record = {
-        "inputs": _inputs(plan, overrides, documents),
+    told = asdict(record)
+    for piece in told["pieces"]:
+        piece["files"] = [path.relative_to(output).as_posix() for path in piece["files"]]
+    kept = {
+        "inputs": _inputs(plan, overrides, documents) if whole else None,
         "modules": {str(path): _digest(path.read_bytes()) for path in _own_modules()},
         "lines": list(drawn.lines),
         "files": {path.relative_to(output).as_posix(): _digest(path.read_bytes()) for path in drawn.files},
+        "report": told,
     }
-    replace_text(_place(plan, overrides), json.dumps(record, indent=1))
+    replace_text(_place(plan, overrides), json.dumps(kept, indent=1))
+
+
+def read_records(output: Path) -> list[Record]:
+    """Read what every experiment left here of its last drawing; unreadable ones are passed over."""
+    found = []
+    for path in sorted((output / "runs" / "drawn").glob("[!.]*.json")):
+        try:
+            fields = json.loads(path.read_text())["report"]
+            pieces = [
+                Piece(**{**piece, "files": [output / name for name in piece["files"]]}) for piece in fields["pieces"]
+            ]
+            found.append(Record(**{**fields, "pieces": pieces, "origin": Origin(**fields["origin"])}))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def recall_drawn(plan: Plan, overrides: Sequence[str]) -> Drawn | None:

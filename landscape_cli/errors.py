@@ -21,6 +21,10 @@ class BadInput(LandscapeError):
     exit_code = 2
 
 
+class NothingGiven(BadInput):
+    """An experiment on a user's own network or data, and none was named."""
+
+
 class OtherFormat(BadInput):
     """A store that another version of this package wrote."""
 

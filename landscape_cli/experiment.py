@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from landscape_cli.data.corpora import Corpus, CorpusSource
     from landscape_cli.data.images import ImageData
     from landscape_cli.data.locate import Source
+    from landscape_cli.data.objects import Objects
     from landscape_cli.data.tabular import TableData, TableSource
 
 
@@ -83,6 +84,9 @@ def dataset_settings(config: Any, name: str) -> dict[str, Any]:
     if config.kind == "images":
         own = {field: getattr(config, field) for field in ("train_size", "max_size", "normalisation")}
         return {"name": name, **own}
+    if config.kind == "own":
+        fields = ("arguments", "train_size", "max_size", "normalisation")
+        return {"name": name, **{field: getattr(config, field) for field in fields}}
     if config.kind == "corpus":
         fields, one = ("path", "teacher_language", "student_language", "target_language"), ("path",)
     else:
@@ -114,6 +118,7 @@ class Context:
     # Where it takes parallel corpora: called with teacher_size, student_size, test_size and pairs.
     corpus: Callable[..., Corpus] | None = None
     mapping: Path | None = None  # the checkpoint of the point's mapping φ, if it has one
+    objects: Callable[[], Objects] | None = None  # the point's data set of whatever kind, on the device
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,8 @@ class Experiment(ABC):
     Options: ClassVar[type] = NoOptions  # dataclass of the config node ``measure``
     uses: ClassVar[frozenset[str]] = frozenset()  # config nodes needed: dataset, model, training, seeds
     optional: ClassVar[frozenset[str]] = frozenset()  # config nodes that can be there too: features
-    data: ClassVar[str] = "images"  # what its data sets are: images, table or corpus
+    data: ClassVar[str] = "images"  # what its data sets are: images, table, corpus; objects: any but a corpus
+    own_models: ClassVar[bool] = False  # whether it takes any network: model._target_=my_pkg.Net
     min_objects: ClassVar[int] = 1  # of a data set, below which there is nothing to measure
     streams: ClassVar[bool] = False  # whether ``measure`` takes pictures that stay in their file, as ``Pixels``
     threads: ClassVar[int | None] = None  # of the CPU where ``threads`` is not configured; None: torch's choice

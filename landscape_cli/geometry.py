@@ -71,7 +71,7 @@ def check_model(model: Mapping[str, Any], shape: Shape | None, name: str, node: 
     ImpossibleModel
         With the arithmetic.
     """
-    if model["kind"] in ("mlp", "feedforward"):
+    if model["kind"] in ("mlp", "feedforward", "own"):
         return
     if model["kind"] == "encoder_decoder":
         raise ImpossibleModel(

@@ -10,12 +10,13 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from landscape_cli.composing import check_overrides, translated
+from landscape_cli.composing import check_overrides, translated, with_arguments_added
 from landscape_cli.config_path import config_folder
-from landscape_cli.errors import INTERRUPTED, BadInput, close_output, say
+from landscape_cli.errors import INTERRUPTED, BadInput, NothingGiven, close_output, say
 from landscape_cli.provenance import remember_command
 from landscape_cli.validation import nearest, prepare
 
@@ -43,7 +44,7 @@ def run_jobs(words: list[str]) -> int:
     The job's exit code; of a sweep, 130 if a job was stopped, else that of the failed jobs if they agree, else 1.
     """
     remember_command(["run", *words])
-    words = [FLAGS.get(word, word) for word in words]
+    words = with_arguments_added([FLAGS.get(word, word) for word in words])
     overrides = _overrides(words)
     check_overrides(overrides)
     if "dry_run=true" in overrides:  # nothing is launched; Hydra makes a sweep's folder before any job could say no
@@ -123,6 +124,12 @@ def _job(composed: DictConfig) -> int:
         code = run(config, overrides)
     except BrokenPipeError:
         code = close_output()
+    except NothingGiven as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # 'experiment=glob(*)' cannot name a user's network
+            print(f"{config.name}: skipped: {error}", flush=True)
+            code = 0
+        else:
+            code = say(error)
     except Exception as error:  # of any job of a sweep: the others are to go on
         if debug:
             raise

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from landscape_cli.config_path import config_folder
+from landscape_cli.errors import BadInput
 from landscape_cli.progress import read_grids, state_of
+from landscape_cli.validation import nearest
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Item:
     name: str  # "figure 1.3"
     caption: str
     experiments: dict[str, str]  # experiment -> file without suffix
+    note: str = ""  # what is wrong with the caption, or missing from the thesis
+    russian: str = ""  # the thesis's own caption
 
     @property
     def chapter(self) -> int:
@@ -29,12 +34,35 @@ class Item:
         return int(self.name.split()[1].split(".")[0])
 
 
+@dataclass(frozen=True)
+class Thesis:
+    """The thesis whose figures and tables they are."""
+
+    author: str
+    title: str
+    russian: str  # its title as printed
+    theorems: str  # the experiment that tries each theorem
+    chapters: dict[int, dict[str, str]]  # number -> title, russian
+
+
+@cache
+def thesis() -> Thesis:
+    """What the report says of the thesis itself."""
+    return Thesis(**_shipped_yaml("thesis.yaml"))
+
+
 @cache
 def catalogue() -> tuple[Item, ...]:
     """Every figure and table of the thesis, in order."""
-    spec = find_spec("experiments")
-    text = (Path(spec.submodule_search_locations[0]) / "catalogue.yaml").read_text(encoding="utf-8")
-    return tuple(Item(e["item"], e["caption"], e["experiments"]) for e in yaml.load(text, yaml.CSafeLoader))
+    entries = _shipped_yaml("catalogue.yaml")
+    return tuple(
+        Item(e["item"], e["caption"], e["experiments"], e.get("note", ""), e.get("russian", "")) for e in entries
+    )
+
+
+def _shipped_yaml(name: str) -> Any:
+    folder = Path(find_spec("experiments").submodule_search_locations[0])
+    return yaml.load((folder / name).read_text(encoding="utf-8"), yaml.CSafeLoader)
 
 
 @cache
@@ -59,6 +87,18 @@ def _data(name: str) -> str:
     text = _texts()[name]
     several = _line(text, r"^  dataset: *\[(.+)\]")
     return several or _line(text, r"override /dataset: *(\S+)") or "no data"
+
+
+def check_experiment(name: str) -> None:
+    """Refuse a name that no shipped experiment has.
+
+    Raises
+    ------
+    BadInput
+        With the nearest name.
+    """
+    if name not in shipped():
+        raise BadInput(f"there is no experiment {name!r}{nearest(name, shipped())}; valid: {', '.join(shipped())}")
 
 
 def items_of(experiment: str) -> list[Item]:

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from landscape_cli import provenance
 from landscape_cli.claims import Claims
 from landscape_cli.config import Config
-from landscape_cli.errors import BadInput, DamagedPoint, MeasurementFailed, out_of_space
+from landscape_cli.dataset_identity import kind_of
+from landscape_cli.errors import BadInput, DamagedPoint, LandscapeError, MeasurementFailed, out_of_space
 from landscape_cli.experiment import Context, Measurement
 from landscape_cli.plan import Located, Plan
 from landscape_cli.submission import code_digest
@@ -33,6 +34,13 @@ class Failure:
     label: str
     error: Exception
     log: Path | None  # with the traceback
+
+    @property
+    def reason(self) -> str:
+        """What went wrong, in one line."""
+        expected = isinstance(self.error, LandscapeError)
+        text = str(self.error) if expected else f"{type(self.error).__name__}: {self.error}"
+        return text.partition("\n")[0]
 
 
 @dataclass
@@ -173,6 +181,7 @@ def _measurer(plan: Plan, crew: Crew | None) -> Callable[[Sequence[Located]], li
             lambda: _table(plan, item, cached),
             lambda **sizes: _corpus(plan, item, cached, sizes),
             mapping=plan.mappings.get(item.point.settings.get("mapping", {}).get("checksum")),
+            objects=lambda: _objects(plan, item, device, cached, inner_bar),
         )
 
     def measure_one(item: Located) -> Measurement:
@@ -324,6 +333,20 @@ def _table(plan: Plan, item: Located, cache: dict[str, object]) -> object:
         cache.clear()  # one data set at a time
         cache[key] = load_table(plan.sources[wanted["name"]], wanted["objects"])
     return cache[key]
+
+
+def _objects(plan: Plan, item: Located, device: object, cache: dict[str, object], bar: Callable[..., tqdm]) -> object:
+    from landscape_cli.data.objects import of_images, of_table
+
+    wanted = item.point.settings["dataset"]
+    kind = kind_of(wanted)
+    if kind == "images":
+        return of_images(_images(plan, item, device, cache, bar))
+    if kind == "table":
+        return of_table(_table(plan, item, cache)).to(device)
+    from landscape_cli.own.data import load_own
+
+    return load_own(plan.sources[wanted["name"]], wanted["normalisation"]).to(device)
 
 
 def _corpus(plan: Plan, item: Located, cache: dict[str, object], sizes: dict[str, int | None]) -> object:

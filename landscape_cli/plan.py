@@ -78,7 +78,7 @@ def make_plan(config: Config, download: bool = False, from_store: bool = False) 
     experiment: Experiment = load_class(config.family)(config)
     family = experiment.stored_as or type(experiment).__name__
     store = Store(Path(config.output_dir).expanduser())
-    finder = _Finder(config, download, experiment.min_objects)
+    finder = _Finder(config, download, experiment)
     located, unlocated = [], {}
     for position, point in enumerate(experiment.points()):
         try:
@@ -110,8 +110,8 @@ def make_plan(config: Config, download: bool = False, from_store: bool = False) 
 class _Finder:
     """Finds each data set once."""
 
-    def __init__(self, config: Config, download: bool, min_objects: int) -> None:
-        self.min_objects = min_objects
+    def __init__(self, config: Config, download: bool, experiment: Experiment) -> None:
+        self.min_objects, self.own_models = experiment.min_objects, experiment.own_models
         self.roots = data_roots(config.data.roots)
         self.download = download and config.data.download
         self.sources: dict[str, AnySource] = {}
@@ -126,6 +126,10 @@ class _Finder:
             return settings
         wanted = settings["dataset"]
         kind = kind_of(wanted)
+        if self.own_models:
+            from landscape_cli.own.checking import check_given
+
+            check_given(settings)
         if kind != "images":
             source = self.find(wanted["name"], wanted)
         else:
@@ -135,10 +139,14 @@ class _Finder:
             self._check_models(settings, source.shape)
         dataset = identity(wanted, source)
         if dataset["objects"] < self.min_objects:
-            objects = {"images": "train objects", "table": "objects", "corpus": "train lines"}[kind]
+            objects = {"table": "objects", "corpus": "train lines"}.get(kind, "train objects")
             few = f"{dataset['objects']} of {source.train_objects} {objects} of {source.title}"
             raise BadInput(f"dataset.train_size: {few}; allowed: {self.min_objects} or more")
         settings = {**settings, "dataset": dataset}
+        if self.own_models:
+            from landscape_cli.own.checking import identified
+
+            settings |= identified(settings, source)
         if "features" in settings:
             settings["features"] = self._extractor(settings["features"], source, dataset["normalisation"])
         if "checkpoint" in settings.get("mapping", {}):
@@ -227,7 +235,7 @@ class _Finder:
                 "images": name in IMAGE_SETS,
                 "table": name in TABLE_SETS and TABLE_SETS[name].files,
                 "corpus": name in CORPUS_SETS and CORPUS_SETS[name].url,
-            }[kind]
+            }.get(kind, False)
             if not self.download or wanted.get("path") is not None or not can_be_fetched:
                 raise
             try:
@@ -242,6 +250,10 @@ def _look(wanted: Mapping[str, Any], roots: Sequence[Path]) -> AnySource:
     kind = kind_of(wanted)
     if kind == "images":
         return locate(wanted["name"], roots)
+    if kind == "own":
+        from landscape_cli.own.data import locate_own
+
+        return locate_own(wanted)
     return locate_table(wanted, roots) if kind == "table" else locate_corpus(wanted, roots)
 
 

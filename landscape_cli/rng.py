@@ -22,14 +22,15 @@ def generator(seed: int, purpose: str, point: str = "") -> torch.Generator:
     point
         The grid point's label; different points are independent.
     """
-    return torch.Generator().manual_seed(_number(seed, purpose, point))
+    return torch.Generator().manual_seed(stream_number(seed, purpose, point))
 
 
 def numpy_generator(seed: int, purpose: str, point: str = "") -> np.random.Generator:
     """The same for numpy."""
-    return np.random.default_rng(_number(seed, purpose, point))
+    return np.random.default_rng(stream_number(seed, purpose, point))
 
 
-def _number(seed: int, purpose: str, point: str) -> int:
+def stream_number(seed: int, purpose: str, point: str = "") -> int:
+    """The number that seeds the generator of a seed, purpose and point: 63 bits of a hash."""
     digest = hashlib.blake2b(f"{seed}|{purpose}|{point}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from landscape_cli import provenance
@@ -26,7 +27,21 @@ from landscape_cli.variant import variant_name
 from landscape_cli.workers import measure_by_workers, worker_devices
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended."""
+
+    code: int  # 0; 2 or 3 if every failure is bad input or missing data; 1 otherwise; 130 after Ctrl-C
+    failures: Sequence[Failure] = ()
+    drawn: bool = False  # whatever could be
+
+
 def run(config: Config, overrides: Sequence[str] = (), only: frozenset[str] | None = None) -> int:
+    """As :func:`attempt`, for the exit code alone."""
+    return attempt(config, overrides, only).code
+
+
+def attempt(config: Config, overrides: Sequence[str] = (), only: frozenset[str] | None = None) -> Ending:
     """Measure an experiment's missing points, then draw its figures, tables and claims.
 
     Parameters
@@ -35,12 +50,13 @@ def run(config: Config, overrides: Sequence[str] = (), only: frozenset[str] | No
         Keys of the points that are this process's to measure; None: all, or those of ``shard``. A process that has
         only a share of the points does not wait for those that others are measuring.
 
-    Returns
-    -------
-    The exit code: 0; 2 or 3 if every failure is bad input or missing data; 1 otherwise; 130 after Ctrl-C.
+    Raises
+    ------
+    LandscapeError
+        Before anything is measured, or if nothing could be.
     """
     try:
-        return _run(config, overrides, only)
+        return _attempt(config, overrides, only)
     except (OSError, CannotWrite) as error:
         output = Path(config.output_dir).expanduser()
         if not out_of_space(error):
@@ -51,12 +67,12 @@ def run(config: Config, overrides: Sequence[str] = (), only: frozenset[str] | No
         ) from error
 
 
-def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) -> int:
+def _attempt(config: Config, overrides: Sequence[str], only: frozenset[str] | None) -> Ending:
     plan = make_plan(config, download=not config.dry_run)
     if plan.unlocated and not plan.located:
         raise next(iter(plan.unlocated.values()))[1]
     if config.dry_run:
-        return _dry_run(plan)
+        return Ending(_dry_run(plan))
     if only is not None and (lost := only - {item.key for item in plan.located}):
         if plan.unlocated:
             raise next(iter(plan.unlocated.values()))[1]
@@ -76,7 +92,7 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
         write_grid(Path(config.output_dir).expanduser(), grid_of(plan, overrides))
         for line in [*drawn.lines, *drawn.files]:
             print(f"  {line}")
-        return 0
+        return Ending(0, drawn=True)
     mine = plan.shard if only is None else tuple(item for item in plan.located if item.key in only)
     stored = _read_stored(plan, mine)
     todo = [located for located in mine if located.key not in stored]
@@ -102,7 +118,7 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
                 f"\nstopped: {done} of {len(plan.located)} points are stored; the same command goes on from there",
                 file=sys.stderr,
             )
-            return INTERRUPTED
+            return Ending(INTERRUPTED)
         failures += outcome.failures
         if outcome.left:
             print(f"  {len(outcome.left)} points are left to the processes that are measuring them")
@@ -111,6 +127,7 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
     refused = {str(failure.error) for failure in failures if isinstance(failure.error, BadInput)}
     if not stored and len(refused) == 1 and all(isinstance(failure.error, BadInput) for failure in failures):
         raise failures[0].error  # found only when the data was read, but the same for all: one line
+    drawn = bool(stored) and (whole_grid or len(stored) == len(plan.located))
     if whole_grid or len(stored) == len(plan.located):
         from landscape_cli.draw import draw
 
@@ -118,7 +135,7 @@ def _run(config: Config, overrides: Sequence[str], only: frozenset[str] | None) 
     else:
         missing = sum(not plan.stored(item) for item in plan.located)
         print(f"  shard done; {missing} points of other shards are missing, nothing drawn yet")
-    return _report(failures)
+    return Ending(_report(failures), tuple(failures), drawn)
 
 
 def grid_of(plan: Plan, overrides: Sequence[str]) -> Grid:
@@ -182,9 +199,7 @@ def _report(failures: Sequence[Failure]) -> int:
     print(f"{len(failures)} failed:", file=sys.stderr)
     alike: dict[str, list[Failure]] = {}
     for failure in failures:
-        expected = isinstance(failure.error, LandscapeError)
-        what = str(failure.error) if expected else f"{type(failure.error).__name__}: {failure.error}"
-        alike.setdefault(what.partition("\n")[0], []).append(failure)
+        alike.setdefault(failure.reason, []).append(failure)
     for what, group in alike.items():
         more = f" and {len(group) - 1} more points" if len(group) > 1 else ""
         where = f" (log: {group[0].log})" if group[0].log else ""

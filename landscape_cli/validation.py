@@ -32,7 +32,7 @@ from landscape_cli.config_path import config_folder
 from landscape_cli.data.corpus_sets import CORPUS_SETS
 from landscape_cli.data.sets import IMAGE_SETS
 from landscape_cli.data.tables import TABLE_SETS
-from landscape_cli.dataset_node import check_grid, check_kind, check_names, stand_in
+from landscape_cli.dataset_node import check_grid, check_kind, check_names, demonstration, stand_in, with_arguments
 from landscape_cli.errors import BadInput
 from landscape_cli.experiment import Experiment, mapping_settings
 
@@ -78,6 +78,11 @@ def prepare(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
             f"family: {config.family!r} is not an experiment; allowed: a subclass of {Experiment.__module__}.Experiment"
         )
     _check_nodes(config, {"dataset": dataset, "model": model, "features": features, "mapping": mapping}, family)
+    if config.profile.embedded:
+        dataset, model = demonstration(dataset, "dataset"), demonstration(model, "model")
+    dataset, model = with_arguments(dataset, "dataset"), with_arguments(model, "model")
+    if isinstance(model, Mapping) and model.get("kind") == "own" and not family.own_models:
+        raise BadInput(f"model: 'own' is a network of your own; {config.name} takes shipped ones (experiment=own: any)")
     if dataset is not None:
         check_kind(dataset, family.data, config.name)
         named = {"kind": "images", **dataset} if isinstance(dataset, Mapping) else {"kind": "images"}

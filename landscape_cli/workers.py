@@ -118,7 +118,7 @@ def _gather(plan: Plan, todo: Sequence[Located], readers: Readers) -> list[Failu
 
 def _work(config: Config, keys: Sequence[str], wait: bool, crew: Crew, typed: str, writer: Connection) -> None:
     """Measure what others have not claimed, then what they leave; report failures, or the error that stopped this."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=follow_parent, daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is shared by processes, and left behind by one that is ended
     keep_freed_memory()
     import torch
@@ -146,7 +146,7 @@ def _work(config: Config, keys: Sequence[str], wait: bool, crew: Crew, typed: st
     writer.close()
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """End with the process that began this one, however it ends."""
     ready([multiprocessing.parent_process().sentinel])
     os._exit(1)

@@ -25,6 +25,7 @@ BEYOND = {  # shipped, and in no chapter
         "sample_size_theorems",
         "theorems",
         "sample_size",
+        "own",
         "likelihood_fc_mnist",
         "pruning_mnist",
         "pruning_table",
@@ -75,6 +76,18 @@ def test_captions_are_english_sentences():
         assert item.caption == item.caption.strip()
 
 
+def test_russian_captions_are_the_thesis_own():
+    for item in catalogue():
+        english = item.name in ("figure 4.2", "figure 4.3")
+        assert bool(re.search("[а-я]", item.russian)) != english, item.name
+        assert item.russian == " ".join(item.russian.split()), item.name
+        assert not re.search(r"[$*\\]{2}|\$", item.russian), item.name
+    russian = {item.name: item.russian for item in catalogue()}
+    assert russian["table 3.1"] == "Описание выборок для анализа качества определения оптимального размера выборки"
+    assert russian["figure 4.15"] == "Зависимость валидационной точности от адвверсарного шума в данных"  # as printed
+    assert russian["figure 4.2"] == "Basic distillation"
+
+
 def test_files_are_named_once():
     files = [file for item in catalogue() for file in item.experiments.values()]
     assert len(files) == len(set(files))
@@ -107,9 +120,51 @@ def shared_output(tmp_path_factory):
     return tmp_path_factory.mktemp("catalogue")
 
 
+@pytest.fixture
+def english_left(monkeypatch) -> dict[str, list[str]]:
+    """What a test draws -> the English words that would be left of it in Russian."""
+    from matplotlib.text import Text
+
+    from landscape_cli.plotting import output
+    from landscape_cli.plotting.language import phrases_of, translated_frame
+
+    found, phrases = {}, phrases_of("ru")
+    save_figure, save_table = output.save_figure, output.save_table
+
+    def look(what, *texts):
+        for text in texts:
+            if re.fullmatch(r"\w+(\.\w+)+|[0-9a-f]{12}", text):
+                continue  # a tensor's or an option's name, a checksum
+            # Data sets are named there as on a command line.
+            if left := phrases.untranslated(re.sub(r"вместо [a-z0-9_]+(, [a-z0-9_]+)*", "", phrases(text))):
+                found[f"{what}: {text}"] = left
+
+    def figure_looked_at(figure, folder, formats, dpi, note, *more):
+        paths = save_figure(figure, folder, formats, dpi, note, *more)
+        small_print = figure.drawing._supxlabel  # broken into lines; its two parts are looked at whole
+        texts = {text.get_text() for text in figure.drawing.findobj(Text) if text is not small_print}
+        look(figure.name, *texts, figure.caption, figure.note, note)
+        return paths
+
+    def table_looked_at(table, folder, note, *more):
+        if not table.name.startswith("claims_"):
+            shown = translated_frame(output.displayed(table.frame, table.formats), phrases)
+            spoken = [
+                c for c, own in zip(shown.columns, table.frame.columns, strict=True) if own not in phrases.verbatim
+            ]
+            cells = {text for text in shown[spoken].to_numpy().ravel() if isinstance(text, str)}
+            look(table.name, *shown.columns, *cells, table.caption, note)
+        return save_table(table, folder, note, *more)
+
+    monkeypatch.setattr(output, "save_figure", figure_looked_at)
+    monkeypatch.setattr(output, "save_table", table_looked_at)
+    return found
+
+
 @pytest.mark.parametrize("name", shipped())
-def test_every_experiment_runs_and_makes_its_files(landscape, shared_output, name, small):
+def test_every_experiment_runs_and_makes_its_files(landscape, shared_output, english_left, name, small):
     finished = landscape("run", f"experiment={name}", *small, f"output_dir={shared_output}")
+    assert english_left == {}
     assert finished.code == 0, finished.err
     assert finished.err == ""
     written = {path.relative_to(shared_output).as_posix() for path in shared_output.rglob("smoke/*")}

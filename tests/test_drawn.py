@@ -48,6 +48,10 @@ def record(output) -> Path:
     return path
 
 
+def read(path):
+    return json.loads(path.read_text())
+
+
 def said(finished):
     """What was printed but for the line that counts points."""
     assert (finished.code, finished.err) == (0, "")
@@ -257,7 +261,8 @@ def test_a_failing_point_fails_again(landscape, draws, output):
         assert "4 points: 3 stored, 1 to measure" in finished.out or count == 1
         assert "MISSING 1 of 4 points" in finished.out
         assert len(draws) == count
-    assert not (output / "runs" / "drawn").exists()
+    told = read(record(output))
+    assert (told["inputs"], told["report"]["missing"]) == (None, ["x=3"])
 
 
 def test_a_figure_that_fails_fails_again(landscape, draws, output):
@@ -266,7 +271,8 @@ def test_a_figure_that_fails_fails_again(landscape, draws, output):
         assert finished.code == 1
         assert "cannot draw" in finished.err
         assert len(draws) == count
-    assert not (output / "runs" / "drawn").exists()
+    told = read(record(output))
+    assert (told["inputs"], told["report"]["failures"]) == (None, ["figures: cannot draw"])
 
 
 def test_a_point_that_fails_after_the_whole_was_drawn(landscape, draws, drawn, monkeypatch):
@@ -284,7 +290,10 @@ def test_missing_data_is_no_whole_grid(landscape, draws, output, monkeypatch):
         finished = landscape(*words)
         assert finished.code == 3, finished.err
         assert len(draws) == count
-    assert not (output / "runs" / "drawn").exists()
+    told = read(record(output))
+    assert told["inputs"] is None
+    assert told["report"]["missing"]
+    assert all("mnist" in label for label in told["report"]["missing"])
 
 
 def test_figures_draws_whatever_was_drawn(landscape, draws, measured, small):

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import documented
 import pytest
 
 from landscape_cli import cli, composing, config_path, jobs, listing
@@ -13,7 +14,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def _block(language: str, holding: str = "") -> str:
-    return next(text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in text)
+    return next(text for text in documented.blocks(README, language) if holding in text)
 
 
 @pytest.fixture
@@ -87,6 +88,11 @@ def test_first_commands_are_make_targets():
 def test_files_it_names_exist():
     for path in re.findall(r"\]\(([^)]+)\)", README):
         assert (Path(__file__).parents[1] / path).is_file(), path
+
+
+@pytest.mark.parametrize("words", documented.commands(README, ""), ids=" ".join)
+def test_commands_are_valid(words):
+    documented.check(words)
 
 
 def test_subcommands_it_names_exist(capsys):

@@ -12,6 +12,7 @@ import pandas as pd
 
 from experiments.grid import Grid, trained, trained_together
 from landscape_cli.config import bounded
+from landscape_cli.convergence.laws import power_law, stored_k
 from landscape_cli.experiment import Context, Measurement, Point, Results, with_units
 from landscape_cli.statistics import log_log_slope, mean_interval
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from landscape_cli.models import Parameters, StackedModel
 
 TOGETHER = 16  # networks trained at once; a process that is killed loses these
-DENSE = 5000  # so many first values of a long curve are stored, and as many of the rest
 UNITS = {
     "k": "objects",
     "difference": "nats",
@@ -119,17 +119,6 @@ class LossDifference(Grid):
         return Measurement(with_units(frames, UNITS), parameters=parameters)
 
 
-def stored_k(last: int) -> np.ndarray:
-    """The k of a curve that ends at `last` whose values are stored.
-
-    All up to DENSE, then as many again evenly spaced, the last among them. Every value is computed from all that come
-    before it; a longer table would only take space.
-    """
-    if last <= 2 * DENSE:
-        return np.arange(1, last + 1)
-    return np.concatenate([np.arange(1, DENSE + 1), np.linspace(DENSE, last, DENSE + 1).round().astype(int)[1:]])
-
-
 def alive(results: Results) -> pd.DataFrame:
     """The curves of the networks that did not die."""
     curves, networks = results.frames["curves"], results.frames["networks"]
@@ -182,20 +171,14 @@ def trend_slopes(ends: pd.DataFrame, axis: str) -> np.ndarray:
 def decay_slopes(curves: pd.DataFrame, axes: list[str]) -> np.ndarray:
     """Slope of log d̄_k against log k over the last decade of k, the mean over networks, one a seed.
 
-    The raw mean is used, not the moving average, whose start-up would steepen it. Values are first averaged in 20 bins
-    equally wide in log k, so that the many large k do not outweigh the few small ones.
+    See :func:`~landscape_cli.convergence.laws.power_law`.
     """
-    last = curves["k"].max()
-    tail = curves[curves["k"] >= last / 10]
-    edges = np.geomspace(last / 10, last + 1, 21)
-    tail = tail.assign(bin=np.digitize(tail["k"], edges))
-    binned = tail.groupby(["seed", "dataset", *axes, "bin"])[["k", "difference"]].mean().reset_index()
-    slopes = []
-    for _, seed in binned.groupby("seed"):
-        each = [
-            log_log_slope(g["k"].to_numpy(), g["difference"].to_numpy()) for _, g in seed.groupby(["dataset", *axes])
+    slopes, last = [], int(curves["k"].max())
+    for _, seed in curves.groupby("seed"):
+        laws = [
+            power_law(g["k"].to_numpy(), g["difference"].to_numpy(), last) for _, g in seed.groupby(["dataset", *axes])
         ]
-        slopes.append(float(np.mean(each)))
+        slopes.append(-float(np.mean([law.exponent for law in laws])))
     return np.array(slopes)
 
 

@@ -127,7 +127,7 @@ def entries(experiment: HessianEntries, results: Results) -> Iterator[Figure]:
     arrays = results.arrays[point]
     for number, what in enumerate(FAMILIES, start=4):
         steps = _steps(arrays, what)
-        drawing, axes = new_figure(2, len(steps), FULL_WIDTH, 1.75)
+        drawing, axes = new_figure(2, len(steps), FULL_WIDTH, 1.75, pictures=True)
         hessians = [arrays[f"{what}_{step}"] for step in steps]
         weights = [arrays[f"{what}_weights_{step}"] for step in steps]
         limits = log_limits(hessians)

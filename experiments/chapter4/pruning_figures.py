@@ -162,15 +162,13 @@ def _grids(surface: pd.Series) -> tuple[dict[str, np.ndarray], np.ndarray, np.nd
 
 def surfaces_figure(surface: pd.Series, name: str, about: str, results: Results) -> Figure:
     """Each method's surface in three dimensions, on the same axes and colour scale."""
-    import matplotlib.pyplot as plt
-
-    from landscape_cli.plotting.style import FULL_WIDTH
+    from landscape_cli.plotting.style import FULL_WIDTH, new_figure
 
     grids, shares, noise = _grids(surface)
     columns = 3 if len(grids) > 4 else len(grids)
     rows = -(-len(grids) // columns)
-    size = (FULL_WIDTH * max(columns, 1.5) / 3, 2.4 * rows + 0.5)
-    drawing, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, subplot_kw={"projection": "3d"})
+    width, space = FULL_WIDTH * max(columns, 1.5) / 3, {"projection": "3d"}
+    drawing, axes = new_figure(rows, columns, width, 2.4, extra=0.5, panels=len(grids), pictures=True, axes=space)
     top = max(grid.max() for grid in grids.values())
     for ax in axes.flat[len(grids) :]:
         ax.remove()
@@ -198,7 +196,7 @@ def heat_maps_figure(surface: pd.Series, name: str, about: str, results: Results
     grids, shares, noise = _grids(surface)
     columns = 3 if len(grids) > 4 else len(grids)
     rows = -(-len(grids) // columns)
-    drawing, axes = new_figure(rows, columns, FULL_WIDTH * max(columns, 1.5) / 3, 1.9)
+    drawing, axes = new_figure(rows, columns, FULL_WIDTH * max(columns, 1.5) / 3, 1.9, panels=len(grids), pictures=True)
     top = max(grid.max() for grid in grids.values())
     for ax in axes.flat[len(grids) :]:
         ax.remove()

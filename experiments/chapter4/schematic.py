@@ -222,7 +222,7 @@ def _draw(own: Mapping[str, pd.DataFrame]) -> Drawing:
 
     from landscape_cli.plotting.style import FULL_WIDTH, new_figure
 
-    drawing, axes = new_figure(1, 1, FULL_WIDTH, SIZE[1] + SMALL_PRINT)
+    drawing, axes = new_figure(1, 1, FULL_WIDTH, SIZE[1] + SMALL_PRINT, whole=True)
     ax = axes[0, 0]
     ax.set(xlim=(0, SIZE[0]), ylim=(0, SIZE[1]))
     ax.set_aspect("equal")

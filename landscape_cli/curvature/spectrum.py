@@ -14,6 +14,7 @@ from landscape_cli.curvature.operators import CurvatureOperator
 from landscape_cli.errors import MeasurementFailed
 
 SMALL = 64  # parameters, up to which a dense solver is quicker than any iteration
+BASIS_CAP = 2**31  # bytes of Lanczos vectors that a density holds at a time
 SEED = 0  # of starting vectors: the same command twice gives the same digits
 
 
@@ -48,6 +49,7 @@ def top_eigenpairs(
     which: Literal["magnitude", "largest", "smallest"] = "magnitude",
     tolerance: float = 1e-3,
     max_steps: int = 1000,
+    norm: float | None = None,
 ) -> Eigenpairs:
     """Extreme eigenpairs by ARPACK's implicitly restarted Lanczos iteration.
 
@@ -59,6 +61,8 @@ def top_eigenpairs(
         Every residual ‖A v - λ v‖ is at most this share of ‖A‖₂; it bounds the eigenvalue's error.
     max_steps
         Restarts, at most.
+    norm
+        An eigenvalue of the other end, by magnitude, where it is known: that saves the run that finds ‖A‖₂.
 
     Raises
     ------
@@ -96,10 +100,13 @@ def top_eigenpairs(
                 raise NotConverged(f"the eigenvalue iteration broke off: {error}") from error
             return values - shift, vectors
 
-        values, vectors = solve(k if which == "magnitude" else 1, 0.0)
-        scale = float(np.abs(values).max())
+        scale = norm
+        if which == "magnitude" or norm is None:
+            values, vectors = solve(k if which == "magnitude" else 1, 0.0)
+            scale = float(np.abs(values).max())
         if which != "magnitude":  # one end of the spectrum becomes the largest in magnitude, and never zero
             values, vectors = solve(k, scale if which == "largest" else -scale)
+            scale = max(scale, float(np.abs(values).max()))
     order = {"magnitude": -np.abs(values), "largest": -values, "smallest": values}[which].argsort(kind="stable")[:k]
     values, vectors = values[order], vectors[:, order]
     residuals = np.linalg.norm(product(vectors) - vectors * values, axis=0)
@@ -125,7 +132,7 @@ def spectral_density(
 ) -> SpectralDensity:
     """Density of eigenvalues by stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017).
 
-    All probes go through the operator together.
+    Probes go through the operator together, as many at a time as have room for their vectors.
 
     Parameters
     ----------
@@ -145,10 +152,14 @@ def spectral_density(
     size, objective = operator.shape[0], operator.objective
     start = torch.randn(probes, size, generator=generator, dtype=torch.float64)
     start = start.to(objective.device)
-    run = Lanczos(start)
-    for _ in range(min(steps, size)):
-        run.advance((operator @ run.last.T.to(objective.dtype)).T)
-    nodes, rows = torch.linalg.eigh(run.tridiagonal)
+    steps = min(steps, size)
+    found = []
+    for group in start.split(max(1, BASIS_CAP // (8 * size * steps))):
+        run = Lanczos(group)
+        for _ in range(steps):
+            run.advance((operator @ run.last.T.to(objective.dtype)).T)
+        found.append(torch.linalg.eigh(run.tridiagonal))
+    nodes, rows = (torch.cat(parts) for parts in zip(*found, strict=True))
     weights = rows[:, 0, :].square().cpu().numpy()
     nodes = nodes.cpu().numpy()
     low, high = float(nodes.min()), float(nodes.max())

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from scipy.special import stdtrit
+
+GAP = 9.5  # points between the middles of labels of 7 points
+# Labels at line ends with the lines that point at them, which are moved once more when the figure is finished.
+_WRITTEN: WeakKeyDictionary[Axes, list[tuple[Line2D, Text]]] = WeakKeyDictionary()
 
 
 def thinned(n: int, dense: int = 400, sparse: int = 600) -> np.ndarray:
@@ -86,10 +93,33 @@ def end_labels(ax: Axes, ends: Sequence[float], labels: Sequence[str], colours: 
     transform = ax.transData + ax.transAxes.inverted()
     own = np.array([transform.transform((x, y))[1] for y in ends])
     end = transform.transform((x, ends[0]))[0]
-    gap = 9.5 / (ax.get_window_extent().height * 72 / ax.figure.dpi)
-    placed = spread(own, gap)
-    placed += max(0.0, 0.03 - placed.min())  # clear of the labels of the x axis
-    for label, colour, start, height in zip(labels, colours, own, placed, strict=True):
+    written = []
+    for label, colour, start, height in zip(labels, colours, own, _heights(ax, own, GAP), strict=True):
         where = {"transform": ax.transAxes, "clip_on": False}
-        ax.plot([end + 0.005, end + 0.03], [start, height], color=colour, linewidth=0.5, **where)
-        ax.text(end + 0.037, height, label, color=colour, fontsize=7, va="center", **where)
+        (pointer,) = ax.plot([end + 0.005, end + 0.03], [start, height], color=colour, linewidth=0.5, **where)
+        text = ax.text(end + 0.037, height, label, color=colour, fontsize=7, va="center", **where)
+        written.append((pointer, text))
+    _WRITTEN[ax] = written
+
+
+def apart(ax: Axes) -> None:
+    """Move the labels at line ends apart again, of axes whose height has changed since; smaller where they are many."""
+    written = _WRITTEN.get(ax)
+    if not written:
+        return
+    own = np.array([pointer.get_ydata()[0] for pointer, _ in written])
+    room = ax.get_window_extent().height * 72 / ax.figure.dpi
+    size = max(text.get_fontsize() for _, text in written)
+    size = max(min(size, size * 1.05 * room / (size * GAP / 7 * len(written))), 5.0)
+    placed = _heights(ax, own, size * GAP / 7)
+    placed -= max(0.0, min(placed.max() - 1.0, placed.min() - 0.03))  # clear of the title too, where there is room
+    for (pointer, text), height in zip(written, placed, strict=True):
+        pointer.set_ydata([pointer.get_ydata()[0], height])
+        text.set(y=height, fontsize=size)
+
+
+def _heights(ax: Axes, own: np.ndarray, points: float) -> np.ndarray:
+    """Heights of labels that are at least so many points apart, clear of the labels of the x axis."""
+    gap = points / (ax.get_window_extent().height * 72 / ax.figure.dpi)
+    placed = spread(own, gap)
+    return placed + max(0.0, 0.03 - placed.min())

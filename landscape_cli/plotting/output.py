@@ -5,24 +5,49 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from landscape_cli.claims import clear_drafts, draft_name, make_folder
 from landscape_cli.experiment import Figure, Table
+from landscape_cli.plotting.language import Phrases, translated_figure, translated_frame
+from landscape_cli.plotting.sizes import size_of, stacked
 
 
-def save_figure(figure: Figure, folder: Path, formats: Sequence[str], dpi: int, note: str) -> list[Path]:
-    """Write one figure in every format, with `note` (data set, sizes, profile) in small print below it."""
+def save_figure(
+    figure: Figure, folder: Path, formats: Sequence[str], dpi: int, note: str, phrases: Phrases | None = None
+) -> list[Path]:
+    """Write one figure in every format, with `note` (data set, sizes, profile) in small print below it.
+
+    Parameters
+    ----------
+    dpi
+        Pixels an inch; of a slide, an inch of one that is 13.33 inches wide.
+    phrases
+        The language of the figure, where it is not English.
+    """
     import matplotlib.pyplot as plt
 
     make_folder(folder)
     clear_drafts(folder)
+    if stacked(figure.drawing):
+        figure = replace(figure, note=_above_for_left(figure.note))
+    letters = 22  # of the small print, an inch
+    if phrases is not None:
+        figure, note = translated_figure(figure, phrases), phrases(note)
+        letters = 18  # Cyrillic ones are wider
     width = figure.drawing.get_size_inches()[0]
     small_print = f"{figure.note} {note}".strip()
-    wrapped = textwrap.fill(small_print, int(width * 22))
+    wrapped = textwrap.fill(small_print, int(width * letters))
     figure.drawing.supxlabel(wrapped, fontsize=6, color="0.35", x=0.01, ha="left", linespacing=1.4)
+    size = size_of(figure.drawing)
+    if phrases is not None or size.name != "own":
+        from landscape_cli.plotting.fitting import fit
+
+        fit(figure.drawing)
+    dpi = dpi * size.magnified
     figure.drawing.draw_without_rendering()
     figure.drawing.set_layout_engine("none")  # laid out once, not again for each format
     paths = [folder / f"{figure.name}.{suffix}" for suffix in formats]
@@ -37,12 +62,26 @@ def save_figure(figure: Figure, folder: Path, formats: Sequence[str], dpi: int, 
     return paths
 
 
-def save_table(table: Table, folder: Path, note: str) -> list[Path]:
-    """Write one table as CSV (full precision), Markdown and LaTeX (booktabs)."""
+def _above_for_left(note: str) -> str:
+    """Say where the panels are that stood side by side and are now stacked."""
+    words = {"Left:": "Top:", "Right:": "Bottom:", "Left and middle:": "Top and middle:"}
+    words |= {"from the network on the left": "from the network above", "Lower row:": "Lower half:"}
+    pattern = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: words[match[0]], note)
+
+
+def save_table(table: Table, folder: Path, note: str, phrases: Phrases | None = None) -> list[Path]:
+    """Write one table as CSV (full precision), Markdown and LaTeX (booktabs).
+
+    In another language than English Markdown and LaTeX are translated; the CSV is for programs and stays.
+    """
     make_folder(folder)
     clear_drafts(folder)
     shown = displayed(table.frame, table.formats)
     caption = f"{table.caption} {note}".strip()
+    if phrases is not None:
+        shown = translated_frame(shown, phrases)
+        caption = f"{phrases(table.caption)} {phrases(note)}".strip()
     written = {
         "csv": table.frame.to_csv(index=False, lineterminator="\n"),
         "md": f"{caption}\n\n{markdown(shown)}\n",

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
+import numpy as np
 
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt  # after the backend is chosen
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
-FULL_WIDTH = 6.9  # inches, a page's text width
-COLUMN_WIDTH = 3.4
+from landscape_cli.plotting.sizes import ARRANGED, COLUMN_WIDTH, FULL_WIDTH, Arranged, arrange, of_size
+
+__all__ = ["COLUMN_WIDTH", "FULL_WIDTH", "SINGLE_WIDTH", "new_figure", "ordered_colours", "style", "titled_legend"]
+
 SINGLE_WIDTH = 4.8  # one panel with many labelled curves
+
+TITLED: WeakKeyDictionary[Figure, Legend] = WeakKeyDictionary()  # legends whose place a title keeps
 
 LINE_STYLES = (
     "-",
@@ -53,36 +61,68 @@ _RC = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Draw inside this context for the project's look."""
-    with mpl.rc_context(_RC):
+def style(size: str = "own") -> Iterator[None]:
+    """Draw inside this context for the project's look, with figures of a size: own, column, page or slide."""
+    with mpl.rc_context(_RC), of_size(size):
         yield
 
 
-def new_figure(rows: int, columns: int, width: float, row_height: float) -> tuple[Figure, object]:
-    """Make a figure with a grid of axes.
+def new_figure(
+    rows: int,
+    columns: int,
+    width: float,
+    row_height: float,
+    *,
+    extra: float = 0.0,
+    panels: int | None = None,
+    whole: bool = False,
+    pictures: bool = False,
+    axes: Mapping[str, Any] | None = None,
+) -> tuple[Figure, np.ndarray]:
+    """Make a figure with a grid of axes; in another size than its own they are somewhere else on paper.
 
     Parameters
     ----------
-    width, row_height
-        Inches.
+    width, row_height, extra
+        Inches: of the figure, of a row, and beside the rows.
+    panels
+        How many axes are used, where the caller removes the last ones.
+    whole
+        The figure is a drawing whose parts belong together: another size scales it and moves nothing.
+    pictures
+        The panels are as wide as high: in a narrow figure they stand in pairs where others are stacked.
+    axes
+        Options of every axes.
 
     Returns
     -------
     The figure and its axes, shape (rows, columns).
     """
-    return plt.subplots(rows, columns, figsize=(width, rows * row_height), squeeze=False)
+    arrangement = arrange(rows, columns, width, row_height, extra, panels, whole, pictures)
+    drawing = plt.figure(figsize=arrangement.inches)
+    grid = drawing.add_gridspec(*arrangement.physical)
+    made = [drawing.add_subplot(grid[place], **(axes or {})) for place in arrangement.places]
+    ARRANGED[drawing] = Arranged(arrangement, made)
+    return drawing, np.array(made, dtype=object).reshape(rows, columns)
 
 
 def titled_legend(drawing: Figure, title: str, axes: Axes, columns: int, fontsize: float = 7) -> None:
     """Write the figure's title and, in rows of so many below it, the legend of one of its axes for all."""
     handles, labels = axes.get_legend_handles_labels()
+    legend_below_title(drawing, title, handles, labels, columns, fontsize)
+
+
+def legend_below_title(
+    drawing: Figure, title: str, handles: list, labels: list[str], columns: int, fontsize: float = 7
+) -> None:
+    """Write a title of one line or more and the legend below it, which it keeps the place of."""
     rows = -(-len(labels) // columns)
     room = "\n" * rows  # keeps the legend's place
     drawing.suptitle(f"{title}{room}", fontsize=8.5, linespacing=1.8 if rows == 1 else 1.5)
-    place = (0.5, 1 - 13 / (72 * drawing.get_figheight()))
+    place = (0.5, 1 - 13 * (1 + title.count("\n")) / (72 * drawing.get_figheight()))
     look = {"fontsize": fontsize, "handlelength": 3, "frameon": False, "borderaxespad": 0.3}
-    drawing.legend(handles, labels, loc="upper center", bbox_to_anchor=place, ncols=columns, **look)
+    legend = drawing.legend(handles, labels, loc="upper center", bbox_to_anchor=place, ncols=columns, **look)
+    TITLED[drawing] = legend
 
 
 def ordered_colours(count: int) -> list[tuple[float, float, float, float]]:

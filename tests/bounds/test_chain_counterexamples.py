@@ -144,9 +144,9 @@ def test_bounds_of_the_difference_of_losses():
 
 
 def test_the_mean_over_objects_does_not_bound_the_difference_but_the_largest_does():
-    second = torch.tensor([1.0, 3.0])  # ℓ_1 = θ²/2, ℓ_2 = 3θ²/2, θ* = 0, θ = 1, k = 1
-    losses, apart = second / 2, second - second.mean()
-    difference = abs(losses.mean() - losses[0]).item()
+    second = torch.tensor([1.0, 1.0, 1.0, 5.0])  # ℓ_i = c_i θ²/2, θ* = 0, θ = 1, k = 3
+    losses, apart = second / 2, (second - second.mean()).abs()
+    difference = abs(losses.mean() - losses[:3].mean()).item()
     assert difference == 0.5
-    assert chains.loss_difference(1, 0.0, apart.mean().item(), 1.0) == 0
-    assert chains.loss_difference(1, 0.0, apart.abs().max().item(), 1.0) >= difference
+    assert chains.loss_difference(3, 0.0, apart.mean().item(), 1.0) == 0.375
+    assert chains.loss_difference(3, 0.0, apart.max().item(), 1.0) >= difference
