@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart run figures test test-all test-faults slurm-up slurm-down test-slurm lint format bench docs clean
+.PHONY: help install quickstart run figures test test-all test-faults slurm-up slurm-down test-slurm browser lint format bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ slurm-down: ## stop it
 
 test-slurm: $(STAMP) ## sweeps on the Slurm that answers here: make slurm-up first
 	LANDSCAPE_TEST_SLURM=1 $(BIN)/python -m pytest -q -n 6 -m slurm tests/slurm $(ARGS)
+
+browser: $(STAMP) ## Chromium for the tests of the report, where it can be had
+	@for name in chromium chromium-browser google-chrome; do command -v $$name && exit 0; done; \
+	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	$(BIN)/python -m playwright install chromium || echo "no Chromium here: the report is not opened in a browser"
 
 lint: $(STAMP) ## format and style check
 	$(BIN)/ruff format --check .

@@ -198,7 +198,7 @@ def _wrap_legend(legend: Legend, room: float) -> bool:
 def _fit_axes(ax: Axes) -> bool:
     """Break the title, the labels and the legend of one axes where they are longer than it."""
     drawing = ax.figure
-    if not ax.axison:
+    if not (ax.axison or hasattr(ax, "zaxis")):  # axes in space turn those of the plane off
         return False
     box, cell, changed = ax.get_window_extent(), _cell(ax), False
     middle = box.x0 + box.width / 2

@@ -19,6 +19,7 @@ from landscape_cli.reproduce import Result, command_of, read_results
 
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
 HOLDS, LOOSE, FAILS = STATES = ("holds", "holds loosely", "fails")
+NUMBER = re.compile(r"[-−+]?[\d.,]+(e[-+]?\d+)?%?|–|[-−]?(inf|∞)|nan")
 PROFILES = ("paper", "quick", "embedded", "smoke")  # the largest first
 
 
@@ -45,6 +46,13 @@ class Grid:
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    @cached_property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers alone."""
+        return [all(map(NUMBER.fullmatch, column)) for column in zip(*self.rows, strict=True)] or [False] * len(
+            self.header
+        )
 
 
 @dataclass(frozen=True)
@@ -178,6 +186,15 @@ class Report:
         names = dict.fromkeys(part.name for entry in self.entries for part in entry.parts)
         names |= dict.fromkeys(part.name for part in self.beyond)
         return [claim for name in names for claim in self.claims.get(name, ())]
+
+    def not_reproduced(self) -> list[tuple[Claim, list[str]]]:
+        """Claims that do not hold, each once, with the experiments that say so in the same words and numbers."""
+        found: dict[tuple, tuple[Claim, list[str]]] = {}
+        for claim in self.all_claims():
+            if claim.verdict == NOT_REPRODUCED and claim.experiment != self.about.theorems:
+                same = (claim.profile, claim.claim, claim.source, claim.statistic, str(claim.effect), claim.note)
+                found.setdefault(same, (claim, []))[1].append(claim.experiment)
+        return list(found.values())
 
     def others(self, name: str) -> list[Piece]:
         """What an experiment draws and tabulates beside the thesis's figures and tables and the claims."""

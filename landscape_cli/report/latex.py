@@ -13,16 +13,20 @@ HEAD = r"""% Every figure and table of the thesis that was drawn, with its numbe
 %   \input{path/to/outputs/report/thesis}
 \providecommand{\landscapeoutputs}{..}
 """
+MOST_FLOATS = 12  # that wait for a page: LaTeX takes 18, and a paper may have some of its own
 
 
 def latex(report: Report, output: Path) -> str:
     """Return the file: one float a figure or table, those of each chapter after another."""
     russian = any(_cyrillic(_caption(report, entry)) for entry in report.entries)
     lines = [HEAD.replace("%(packages)s", "} \\usepackage[T2A]{fontenc" if russian else "")]
+    floats = 0
     for entry in report.entries:
         for part in entry.parts:
             if part.piece:
                 lines += ["", *_float(report, entry, part, output)]
+                floats += 1
+                lines += [r"\clearpage"] * (floats % MOST_FLOATS == 0)
             else:
                 why = "; ".join(part.reasons) or "not drawn"
                 lines += ["", *(f"% {line}" for line in f"{entry.item.name}, {part.name}: {why}".splitlines())]
@@ -42,9 +46,9 @@ def _float(report: Report, entry: Entry, part: Part, output: Path) -> list[str]:
         return [f"% {entry.item.name}, {part.name}: neither PDF nor PNG was written"]
     place = rf"\landscapeoutputs/{path.relative_to(output).with_suffix('').as_posix()}{path.suffix}"
     if kind == "figure":
-        content = [rf"\includegraphics[width=\linewidth,height=.8\textheight,keepaspectratio]{{{place}}}"]
+        content = [rf"\includegraphics[width=\linewidth,height=.7\textheight,keepaspectratio]{{{place}}}"]
         return [
-            r"\begin{figure}[p]",
+            r"\begin{figure}[!htbp]",
             r"\centering",
             *content,
             rf"\caption{{{caption}}}",
@@ -54,7 +58,7 @@ def _float(report: Report, entry: Entry, part: Part, output: Path) -> list[str]:
     rows = _tabular(path.read_text(encoding="utf-8"))
     fitted = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", f"{rows}%", "}"]
     return [
-        r"\begin{table}[p]",
+        r"\begin{table}[!htbp]",
         r"\centering",
         rf"\caption{{{caption}}}",
         rf"\label{{{label}}}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,9 +64,6 @@ def page(report: Report) -> str:
         undefined=StrictUndefined,
     )
     environment.filters |= {"number": number, "duration": duration}
-    environment.filters["is_number"] = lambda cell: bool(
-        re.fullmatch(r"[-−+]?[\d.,]+(e[-+]?\d+)?%?|–|[-−]?inf|nan", cell)
-    )
     pieces = [piece for record in report.records.values() for piece in record.pieces]
     pictures = _pictures([piece for piece in pieces if piece.kind == "figure"])
     tables = {piece.name: table_of(piece) for piece in pieces if piece.kind == "table"}

@@ -57,8 +57,8 @@ def summary(found: Report) -> str:
     parts = [f"{done} of {every} {kind}s drawn" for kind, (done, every) in found.drawn.items()]
     parts += [f"{found.counts[verdict]} claims {verdict}" for verdict in VERDICTS]
     if found.theorems:
-        states = ", ".join(f"{found.theorem_tally[state]} {state}" for state in STATES)
-        parts.append(f"of {sum(found.theorem_tally.values())} theorems {states}")
+        states = ", ".join(f"{state} {found.theorem_tally[state]}" for state in STATES)
+        parts.append(f"{sum(found.theorem_tally.values())} theorems ({states})")
     return "report: " + ", ".join(parts)
 
 

@@ -8,7 +8,20 @@ import pytest
 
 from landscape_cli.experiment import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from landscape_cli.listing import catalogue, thesis
-from landscape_cli.report.gather import FAILS, HOLDS, LOOSE, Theorem, gather, number, table_of
+from landscape_cli.report.gather import (
+    FAILS,
+    HOLDS,
+    LOOSE,
+    Claim,
+    Entry,
+    Grid,
+    Part,
+    Report,
+    Theorem,
+    gather,
+    number,
+    table_of,
+)
 from landscape_cli.report.write import claims_csv, summary
 
 
@@ -73,7 +86,7 @@ def test_the_summary_counts(drawn):
             claim.verdict == verdict for name in report.claims for claim in report.claims[name] if name != "theorems"
         )
         assert f"{count} claims {verdict}" in line
-    assert f"of {sum(report.theorem_tally.values())} theorems {report.theorem_tally[HOLDS]} holds, " in line
+    assert f"{sum(report.theorem_tally.values())} theorems (holds {report.theorem_tally[HOLDS]}, " in line
 
 
 def test_theorems_are_those_of_the_table(drawn):
@@ -95,14 +108,15 @@ def test_a_theorem_that_fails_once_fails():
     assert theorem("1", "fails: violated once").state == FAILS
     assert theorem("1", "holds, loose by a factor of 3 at the median").state == LOOSE
     assert theorem("1", "holds, exact to 1e-15").state == HOLDS
-    report = gather_of([theorem("1", "holds"), theorem("1", "fails: x"), theorem("2", "holds, loose by a factor of 9")])
+    report = Report(
+        thesis(),
+        [],
+        [],
+        {},
+        [theorem("1", "holds"), theorem("1", "fails: x"), theorem("2", "holds, loose by a factor of 9")],
+        {},
+    )
     assert dict(report.theorem_tally) == {FAILS: 1, LOOSE: 1}
-
-
-def gather_of(theorems):
-    from landscape_cli.report.gather import Report
-
-    return Report(thesis(), [], [], {}, theorems, {})
 
 
 def test_the_largest_profile_that_was_drawn(drawn, landscape):
@@ -177,3 +191,26 @@ def test_bad_input(landscape, tmp_path):
     assert finished.code == 1
     assert "report: 0 of 47 figures drawn" in finished.out
     assert "landscape reproduce profile=embedded" in (tmp_path / "outputs" / "report" / "index.html").read_text()
+
+
+def test_claims_that_fail_alike_are_told_once():
+    claims = {
+        "fc_mnist": [claim("fc_mnist", NOT_REPRODUCED, 0.5), claim("fc_mnist", REPRODUCED, 0.5)],
+        "fc_cifar10": [claim("fc_cifar10", NOT_REPRODUCED, 0.5)],
+        "fc_cifar100": [claim("fc_cifar100", NOT_REPRODUCED, 0.75)],
+        "theorems": [claim("theorems", NOT_REPRODUCED, 0.5)],
+    }
+    entries = [Entry(item, [Part(name, "", "", None, None, []) for name in item.experiments]) for item in catalogue()]
+    beyond = [Part("theorems", "", "", None, None, [])]
+    found = Report(thesis(), entries, beyond, claims, [], {}).not_reproduced()
+    assert [names for _, names in found] == [["fc_mnist", "fc_cifar10"], ["fc_cifar100"]]
+
+
+def claim(name, verdict, effect):
+    return Claim(name, "quick", "wider is lower", "1.4", "slope", verdict, effect, 0.0, 1.0, math.nan, "")
+
+
+def test_columns_of_numbers():
+    rows = [["a", "1.5", "−2e-05", "3", "–"], ["1", "–", "∞", "not reached", "–"]]
+    assert Grid(["t", "x", "y", "m", "none"], rows).numeric == [False, True, True, False, True]
+    assert Grid(["t", "x"], []).numeric == [False, False]
