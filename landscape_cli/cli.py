@@ -54,10 +54,11 @@ again measures only what is missing. Exit codes: 0; 3 if only data is missing; 1
 """
 
 REPORT_HELP = """\
-landscape report                               of each experiment the largest profile that was drawn
+landscape report                               what was drawn with the largest profile
 landscape report profile=quick                 what was drawn with these overrides
 
-Writes report/index.html (one file: no script, no network), report/claims.csv and report/thesis.tex.
+Writes index.html (one file: no script, no network), claims.csv and thesis.tex to report/, or to a folder of its own in
+report/ where a larger profile was drawn too.
 """
 
 

@@ -22,8 +22,9 @@ from landscape_cli.drawn import Drawn, Piece, Record, keep_drawn, origin_of
 from landscape_cli.errors import out_of_space
 from landscape_cli.experiment import Results, Table, Verdict
 from landscape_cli.plan import Plan
+from landscape_cli.provenance import moment
 from landscape_cli.store import StoredPoint
-from landscape_cli.variant import variant_name
+from landscape_cli.variant import telling, variant_name
 
 
 def draw(
@@ -121,13 +122,14 @@ def draw(
         title=config.title,
         profile=config.profile.name,
         variant=variant,
-        overrides=[text for text in overrides if not text.startswith("experiment=")],
+        overrides=telling(overrides),
         note=note,
         pieces=pieces,
         failures=[f"{what}: {error}" for what, error, _ in failures],
         points=len(results.points) + len(results.missing),
         missing=[point.label for point in results.missing],
-        origin=origin_of(documents.values()),
+        origin=origin_of(documents),
+        time=moment(),
     )
     keep_drawn(plan, overrides, documents, Drawn(lines, paths), code, record)
     return failures

@@ -7,8 +7,9 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Piece:
     caption: str
     note: str  # what the small print of this one alone says
     files: Sequence[Path]  # in a record: relative to the output folder
+    lost: Sequence[str] = ()  # names of files that are gone or changed since
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Origin:
 
     commits: Sequence[str]  # of the code that measured them
     devices: Sequence[str]
-    versions: Mapping[str, str]  # of the newest
+    versions: Sequence[str]  # name and number of each package
     began: str  # the first
-    ended: str  # the last one's beginning
-    seconds: float  # of measuring, all together
+    ended: str  # the last
+    seconds: Mapping[str, float]  # of measuring each, by key: experiments share points
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ class Record:
     points: int  # of its grid
     missing: Sequence[str]  # labels of those that are not stored
     origin: Origin
+    time: str  # of drawing
+
+    @property
+    def changed(self) -> list[str]:
+        """Settings that are not the experiment's own, beside its profile and how figures look."""
+        return [text for text in self.overrides if not text.lstrip("+~").startswith(("profile=", "plot", "data."))]
 
     @property
     def command(self) -> str:
@@ -73,16 +81,17 @@ class Record:
         return shlex.join(["landscape", "run", f"experiment={self.name}", *self.overrides])
 
 
-def origin_of(documents: Iterable[Mapping[str, Any]]) -> Origin:
-    """Sum up the provenance of points, from each one's ``point.json``."""
-    found = sorted((document["provenance"] for document in documents), key=lambda one: one["began"])
+def origin_of(documents: Mapping[str, Mapping[str, Any]]) -> Origin:
+    """Sum up the provenance of points, from each one's ``point.json``, by key."""
+    found = sorted((document["provenance"] for document in documents.values()), key=lambda one: one["began"])
+    ends = [datetime.fromisoformat(one["began"]) + timedelta(seconds=one["seconds"]) for one in found]
     return Origin(
         commits=list(dict.fromkeys(one["commit"] or "not a git checkout" for one in found)),
         devices=list(dict.fromkeys(one["device"] for one in found)),
-        versions=found[-1]["versions"],
+        versions=list(dict.fromkeys(f"{name} {number}" for one in found for name, number in one["versions"].items())),
         began=found[0]["began"],
-        ended=found[-1]["began"],
-        seconds=round(sum(one["seconds"] for one in found), 3),
+        ended=max(ends).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        seconds={key: document["provenance"]["seconds"] for key, document in documents.items()},
     )
 
 
@@ -124,10 +133,13 @@ def read_records(output: Path) -> list[Record]:
     found = []
     for path in sorted((output / "runs" / "drawn").glob("[!.]*.json")):
         try:
-            fields = json.loads(path.read_text())["report"]
-            pieces = [
-                Piece(**{**piece, "files": [output / name for name in piece["files"]]}) for piece in fields["pieces"]
-            ]
+            kept = json.loads(path.read_text())
+            fields, digests = kept["report"], kept["files"]
+            pieces = []
+            for piece in fields["pieces"]:
+                whole = [name for name in piece["files"] if _intact(output / name, digests[name])]
+                lost = [name for name in piece["files"] if name not in whole]
+                pieces.append(Piece(**{**piece, "files": [output / name for name in whole], "lost": lost}))
             found.append(Record(**{**fields, "pieces": pieces, "origin": Origin(**fields["origin"])}))
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -190,6 +202,13 @@ def _place(plan: Plan, overrides: Sequence[str]) -> Path:
     variant = variant_name(plan.config.profile.name, overrides)
     name = f"{plan.config.name}@{variant}" if variant else plan.config.name
     return Path(plan.config.output_dir).expanduser() / "runs" / "drawn" / f"{name}.json"
+
+
+def _intact(path: Path, digest: str) -> bool:
+    try:
+        return _digest(path.read_bytes()) == digest
+    except OSError:
+        return False
 
 
 def _digest(content: bytes) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
@@ -28,19 +30,24 @@ def cores() -> int:
 
 
 def shared_out(
-    work: Callable[[Task], Outcome], tasks: Sequence[Task], processes: int, died: Callable[[Task], Outcome]
+    work: Callable[[Task], Iterable[Outcome]],
+    tasks: Sequence[Task],
+    processes: int,
+    died: Callable[[Task, int], Iterable[Outcome]],
 ) -> Iterator[Outcome]:
-    """Yield what becomes of the tasks as they end; they begin in their order.
+    """Yield what becomes of the tasks as soon as it does; they begin in their order.
 
     Parameters
     ----------
     work
-        A function of a module, so that a process can import it; an error that it raises is raised here.
+        A function of a module, so that a process can import it, from a task to its outcomes; an error that it raises is
+        raised here.
     died
-        What is yielded for a task whose process was killed.
+        What is yielded of a task whose process was killed when it had come to so many outcomes.
     """
     waiting = list(reversed(tasks))
     began: dict[Connection, tuple[multiprocessing.Process, Task | None]] = {}
+    come: dict[Connection, int] = {}
     try:
         while waiting or any(task is not None for _, task in began.values()):
             while waiting and len(began) < processes:
@@ -49,19 +56,23 @@ def shared_out(
             for connection, (process, task) in began.items():
                 if task is None and waiting:
                     began[connection] = (process, waiting.pop())
+                    come[connection] = 0
                     connection.send(began[connection][1])
             for connection in wait([one for one, (_, task) in began.items() if task is not None]):
                 process, task = began[connection]
                 try:
-                    outcome = connection.recv()
+                    ended, outcome = connection.recv()
                 except EOFError:
                     process.join()
                     del began[connection]
-                    yield died(task)
+                    yield from died(task, come[connection])
                     continue
-                began[connection] = (process, None)
-                if isinstance(outcome, BaseException):
-                    raise outcome
+                if ended:
+                    began[connection] = (process, None)
+                    if outcome is not None:
+                        raise outcome
+                    continue
+                come[connection] += 1
                 yield outcome
     finally:
         for process, _ in began.values():
@@ -76,8 +87,8 @@ def _begin(work: Callable, processes: int) -> tuple[multiprocessing.Process, Con
     resource_tracker.ensure_running()  # else it is begun with the first process, and lets Ctrl-C through
     here, there = spawn.Pipe()
     process = spawn.Process(target=_serve, args=(work, there))
-    chosen = os.environ.get(THREADS)
-    os.environ[THREADS] = chosen or str(max(1, cores() // processes))
+    chosen, share = os.environ.get(THREADS), max(1, cores() // processes)
+    os.environ[THREADS] = str(min(int(chosen), share) if chosen and chosen.isdecimal() else share)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -100,8 +111,20 @@ def _serve(work: Callable, connection: Connection) -> None:
             task = connection.recv()
         except EOFError:
             return
+        failure = None
         try:
-            outcome = work(task)
+            for outcome in work(task):
+                connection.send((False, outcome))
         except Exception as error:
-            outcome = error
-        connection.send(outcome)
+            failure = _portable(error)
+        connection.send((True, failure))
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that can be sent: the same, or its traceback where it holds what cannot be."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # an error of a library may hold anything
+        return RuntimeError("".join(traceback.format_exception(error)))
+    error.add_note(traceback.format_exc())  # which is not sent with it
+    return error

@@ -65,6 +65,11 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def moment() -> str:
+    """Time in UTC, to the microsecond: what came after what."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
 def _git(top: Path, *words: str) -> str:
     done = subprocess.run(["git", "-C", str(top), *words], capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()

@@ -20,7 +20,7 @@ from landscape_cli.listing import catalogue, check_experiment, items_of, shipped
 from landscape_cli.measuring import Failure
 from landscape_cli.plan import make_plan
 from landscape_cli.processes import cores, shared_out
-from landscape_cli.provenance import remember_command
+from landscape_cli.provenance import moment, remember_command
 from landscape_cli.runner import attempt
 from landscape_cli.store import replace_text
 from landscape_cli.variant import variant_name
@@ -48,6 +48,7 @@ class Result:
     only_data: bool  # whether all of the reasons are missing data
     seconds: float
     command: str
+    time: str = ""  # when it ended
 
 
 def reproduce(words: Sequence[str], jobs: int | None = None, beyond: bool = False) -> int:
@@ -68,6 +69,8 @@ def reproduce(words: Sequence[str], jobs: int | None = None, beyond: bool = Fals
     0 if all were drawn; 3 if nothing but data is missing; 130 after Ctrl-C; 1 otherwise.
     """
     overrides = [word for word in words if "=" in word]
+    if named := [word for word in overrides if word.lstrip("+~").startswith("experiment=")]:
+        raise BadInput(f"{named[0]}: experiments are named without experiment=, as in landscape reproduce fc_mnist")
     names = [word for word in words if "=" not in word] or of_the_report(beyond)
     configs, results = _composed(names, overrides)
     first = next(iter(configs.values()))
@@ -77,13 +80,12 @@ def reproduce(words: Sequence[str], jobs: int | None = None, beyond: bool = Fals
     if not groups:
         raise BadInput(f"{', '.join(names)}: nothing to run")
     total = len(results) + sum(map(len, groups))
-    jobs = min(jobs or _default_jobs(), len(groups))
+    jobs = 1 if first.debug else min(jobs or _default_jobs(), len(groups))
     try:
-        for ended in _in_turn(groups) if jobs == 1 else shared_out(run_quietly, groups, jobs, died):
-            for result, text in ended:
-                results.append(result)
-                print(text, end="")
-                print(f"[{len(results)}/{total}] {result.name}: {result.state}", flush=True)
+        for result, text in _in_turn(groups) if jobs == 1 else shared_out(run_quietly, groups, jobs, died):
+            results.append(result)
+            print(text, end="")
+            print(f"[{len(results)}/{total}] {result.name}: {result.state}", flush=True)
             write_results(output, variant, results)
     except KeyboardInterrupt:
         done = sum(result.state == DRAWN for result in results)
@@ -93,7 +95,7 @@ def reproduce(words: Sequence[str], jobs: int | None = None, beyond: bool = Fals
     from landscape_cli.report.write import write_report
 
     remember_command(["report", *overrides])
-    write_report(output, [variant], first.plot.language == "ru")
+    write_report(output, variant, overrides, first.plot.language == "ru")
     if all(result.state == DRAWN for result in results):
         return 0
     return MissingData.exit_code if all(result.only_data for result in results if result.reasons) else 1
@@ -147,7 +149,7 @@ def cheapest_first(configs: Mapping[str, Config]) -> list[list[str]]:
         except NothingGiven as error:  # nobody has named a network of their own
             print(f"{name}: skipped: {error}")
             continue
-        except LandscapeError:  # told when its turn comes
+        except Exception:  # told when its turn comes
             groups.append((0.0, [name], set()))
             continue
         missing = {(plan.family, item.key): item for item in plan.located if not plan.stored(item)}
@@ -159,28 +161,27 @@ def cheapest_first(configs: Mapping[str, Config]) -> list[list[str]]:
     return [members for _, members, _ in sorted(groups, key=lambda group: group[0])]
 
 
-def _in_turn(groups: Sequence[Sequence[Task]]) -> Iterator[list[tuple[Result, str]]]:
+def _in_turn(groups: Sequence[Sequence[Task]]) -> Iterator[tuple[Result, str]]:
     """Run experiments in this process, which prints what they print."""
     for task in (task for group in groups for task in group):
-        yield [(run_one(task), "")]
+        yield run_one(task), ""
 
 
-def run_quietly(group: Sequence[Task]) -> list[tuple[Result, str]]:
-    """Run experiments, and return with each what it printed."""
-    ended = []
+def run_quietly(group: Sequence[Task]) -> Iterator[tuple[Result, str]]:
+    """Run experiments, and yield with each what it printed."""
     for task in group:
         text = io.StringIO()
         with redirect_stdout(text), redirect_stderr(text):
             result = run_one(task)
-        ended.append((result, text.getvalue()))
-    return ended
+        yield result, text.getvalue()
 
 
-def died(group: Sequence[Task]) -> list[tuple[Result, str]]:
-    """What is said of experiments whose process was killed."""
+def died(group: Sequence[Task], done: int) -> list[tuple[Result, str]]:
+    """What is said of experiments whose process was killed, when so many had ended."""
     reason = "its process died (killed, or out of memory); --jobs 1 leaves it all the memory"
     return [
-        (Result(task.name, FAILED, (reason,), False, 0.0, command_of(task.name, task.overrides)), "") for task in group
+        (Result(task.name, FAILED, (reason,), False, 0.0, command_of(task.name, task.overrides), moment()), "")
+        for task in group[done:]
     ]
 
 
@@ -216,8 +217,12 @@ def run_one(task: Task) -> Result:
     only_data = all(isinstance(failure.error, MissingData) for failure in failures)
     state = IN_PART if drawn else NO_DATA if only_data else FAILED
     reasons = tuple(dict.fromkeys(_reason(failure) for failure in failures))
+    if not reasons and drawn and ending.missing:
+        reasons = (f"{ending.missing} points are not stored: another process is measuring them, or they are damaged",)
+        state, only_data = IN_PART, False
     seconds = round(time.perf_counter() - began, 1)
-    return Result(name, state if failures else DRAWN, reasons, only_data, seconds, command_of(name, overrides))
+    state = state if reasons else DRAWN
+    return Result(name, state, reasons, only_data, seconds, command_of(name, overrides), moment())
 
 
 def _reason(failure: Failure) -> str:

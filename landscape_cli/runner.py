@@ -34,6 +34,7 @@ class Ending:
     code: int  # 0; 2 or 3 if every failure is bad input or missing data; 1 otherwise; 130 after Ctrl-C
     failures: Sequence[Failure] = ()
     drawn: bool = False  # whatever could be
+    missing: int = 0  # points of the grid that were not drawn
 
 
 def run(config: Config, overrides: Sequence[str] = (), only: frozenset[str] | None = None) -> int:
@@ -135,7 +136,8 @@ def _attempt(config: Config, overrides: Sequence[str], only: frozenset[str] | No
     else:
         missing = sum(not plan.stored(item) for item in plan.located)
         print(f"  shard done; {missing} points of other shards are missing, nothing drawn yet")
-    return Ending(_report(failures), tuple(failures), drawn)
+    missing = len(plan.unlocated) + sum(item.key not in stored for item in plan.located)
+    return Ending(_report(failures), tuple(failures), drawn, missing)
 
 
 def grid_of(plan: Plan, overrides: Sequence[str]) -> Grid:

@@ -358,3 +358,20 @@ def test_a_killed_run_goes_on_with_what_is_left(strange, start, tmp_path):
     assert (again.returncode, err) == (0, "")
     assert len(stored(tmp_path)) == 3
     assert f"{before} stored, {3 - before} to measure" in out
+
+
+def test_an_edit_below_a_package_is_another_network(isolated, monkeypatch):
+    """A class that the package's __init__ takes from a module of its own, as most do."""
+    from landscape_cli.own.code import code_of
+
+    folder = isolated / "work" / "nets_below"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from nets_below.net import Net\n")
+    (folder / "net.py").write_text("from nets_below.layers import scale\n\n\nclass Net:\n    scale = scale\n")
+    (folder / "layers.py").write_text("scale = 1\n")
+    monkeypatch.syspath_prepend(str(isolated / "work"))
+    before = code_of(["nets_below.Net"], "model._target_")
+    assert set(before) == {"nets_below", "nets_below.net", "nets_below.layers"}
+    (folder / "layers.py").write_text("scale = 100\n")
+    after = code_of(["nets_below.Net"], "model._target_")
+    assert {name for name in before if before[name] != after[name]} == {"nets_below.layers"}

@@ -10,36 +10,49 @@ from landscape_cli.processes import cores, shared_out
 
 
 def square(x):
-    return x * x
+    yield x * x
 
 
 def slow_first(x):
     time.sleep(1.0 if x == 0 else 0.0)
-    return x
+    yield x
 
 
 def deadly(x):
+    yield x
     if x == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    return x
+    yield -x
 
 
 def wrong(x):
+    yield from ()
     raise ValueError(f"{x} is wrong")
+
+
+class Odd(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+        self.two = two
+
+
+def odd(x):
+    yield from ()
+    raise Odd(x, lambda: x)
 
 
 def threads(_):
     import torch
 
-    return os.environ["OMP_NUM_THREADS"], torch.get_num_threads()
+    yield os.environ["OMP_NUM_THREADS"], torch.get_num_threads()
 
 
 def identity_of(x):
-    return os.getpid()
+    yield os.getpid()
 
 
-def lost(x):
-    return ("lost", x)
+def lost(x, done):
+    return [("lost", x, done)]
 
 
 def test_every_task_is_done_once():
@@ -56,12 +69,18 @@ def test_a_process_does_many_tasks():
 
 def test_a_process_that_is_killed_takes_its_own_task_only():
     outcomes = list(shared_out(deadly, range(6), 2, lost))
-    assert sorted(map(str, outcomes)) == sorted(map(str, [0, 1, ("lost", 2), 3, 4, 5]))
+    expected = [0, 0, 1, -1, 2, ("lost", 2, 1), 3, -3, 4, -4, 5, -5]  # what it had come to before stays
+    assert sorted(map(str, outcomes)) == sorted(map(str, expected))
 
 
 def test_an_error_is_raised_here():
     with pytest.raises(ValueError, match="is wrong"):
         list(shared_out(wrong, [3], 1, lost))
+
+
+def test_an_error_that_cannot_be_sent_is_told():
+    with pytest.raises(RuntimeError, match="Odd: 3"):
+        list(shared_out(odd, [3], 1, lost))
 
 
 def test_processes_share_the_cores_out(monkeypatch):
@@ -72,3 +91,5 @@ def test_processes_share_the_cores_out(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert set(shared_out(threads, [0], 1, lost)) == {("1", 1)}
     assert os.environ["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1000")
+    assert set(shared_out(threads, [0], 1, lost)) == {(str(cores()), cores())}

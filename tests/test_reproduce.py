@@ -134,6 +134,7 @@ def test_an_override_that_fits_some(landscape, small):
         (("vit_architectures", "shard.count=2"), ("shard",)),
         (("vit_architectures", "--jobs", "0"), ("--jobs", "1 or more")),
         (("profile=tiny",), ("profile=tiny", "quick")),
+        (("experiment=fc_mnist",), ("experiment=fc_mnist", "without experiment=")),
     ],
 )
 def test_bad_input(landscape, words, texts):
@@ -178,7 +179,7 @@ def test_one_that_failed_and_then_was_run_is_not_reported_as_failed(landscape, o
         assert landscape("reproduce", *CHEAP[1:], *small, "--jobs", "1").code == 1
     assert landscape("run", "experiment=schematic_loss_change", *small).code == 0
     assert landscape("report", *small).code == 0
-    entry = gather(output, ["smoke"]).entries[0]
+    entry = gather(output, "smoke").entries[0]
     assert (entry.item.name, entry.state) == ("figure 1.1", "drawn")
     assert [part.reasons for part in entry.parts] == [[]]
 

@@ -49,7 +49,7 @@ def _follow(name: str, found: dict[str, str]) -> None:
     while waiting:
         module = waiting.pop()
         top = module.partition(".")[0]
-        if module in found or top in found:
+        if module in found:
             continue
         file = _file(module)
         if file is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,14 @@ import pandas as pd
 from landscape_cli.drawn import Piece, Record, read_records
 from landscape_cli.experiment import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from landscape_cli.listing import Item, Thesis, catalogue, items_of, shipped, thesis
-from landscape_cli.reproduce import Result, command_of, read_results
+from landscape_cli.reproduce import FAILED, NO_DATA, Result, command_of, read_results
+from landscape_cli.variant import telling
 
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
 HOLDS, LOOSE, FAILS = STATES = ("holds", "holds loosely", "fails")
 NUMBER = re.compile(r"[-−+]?[\d.,]+(e[-+]?\d+)?%?|–|[-−]?(inf|∞)|nan")
 PROFILES = ("paper", "quick", "embedded", "smoke")  # the largest first
+OTHER_NORM = ", asked of ‖H‖"  # ends the statement of a theorem that was tried on more than it says
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,13 @@ class Claim:
     high: float
     published: float
     note: str
+
+    @property
+    def identity(self) -> tuple:
+        """The same for experiments that share points and say the same of them."""
+        sentence = re.sub(r"^[a-z0-9_]+: ", "", self.claim)  # of several data sets each claim names its own
+        own = self.experiment if math.isnan(self.effect) else ""
+        return self.profile, sentence, self.statistic, str((self.effect, self.low, self.high)), self.verdict, own
 
 
 @dataclass(frozen=True)
@@ -68,8 +78,8 @@ class Part:
 
     @property
     def whole(self) -> bool:
-        """Whether it was drawn from every point of its grid."""
-        return self.piece is not None and self.record is not None and not self.record.missing
+        """Whether it was drawn from every point of its grid, is as it was drawn, and by the last command."""
+        return self.piece is not None and not self.reasons
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,7 @@ class Theorem:
     quantity: str
     verdict: str
     smallest: float  # printed bound over exact value
+    as_printed: bool  # whether the thesis claims it of this quantity
     corrected_smallest: float
     counterexample: str
     corrected: str
@@ -129,6 +140,8 @@ class Report:
     claims: Mapping[str, Sequence[Claim]]  # by experiment
     theorems: Sequence[Theorem]
     records: Mapping[str, Record]  # by experiment
+    variant: str = ""  # of all the records
+    others_drawn: Mapping[str, int] = field(default_factory=dict)  # other variant -> experiments drawn
     russian: bool = field(default=False)  # captions as the thesis prints them
 
     @cached_property
@@ -156,13 +169,14 @@ class Report:
         return sum((row for _, row in self.tally), Counter())
 
     def _count(self, names: set[str]) -> Counter[str]:
-        return Counter(claim.verdict for name in names for claim in self.claims.get(name, ()))
+        distinct = {claim.identity: claim.verdict for name in names for claim in self.claims.get(name, ())}
+        return Counter(distinct.values())
 
     @cached_property
     def theorem_tally(self) -> Counter[str]:
-        """Theorems by what became of them; one that fails in any quantity fails."""
+        """Theorems and lemmas by what became of them; one that fails in any quantity that it is about fails."""
         worst: dict[str, str] = {}
-        for theorem in self.theorems:
+        for theorem in (one for one in self.theorems if one.as_printed):
             states = [theorem.state, worst.get(theorem.name, HOLDS)]
             worst[theorem.name] = max(states, key=STATES.index)
         return Counter(worst.values())
@@ -171,6 +185,11 @@ class Report:
     def profiles(self) -> list[str]:
         """Those that the records were drawn with, the largest first."""
         return sorted({record.profile for record in self.records.values()}, key=_rank)
+
+    @cached_property
+    def changed(self) -> Counter[str]:
+        """Settings that are not the thesis's own, and how many experiments have them."""
+        return Counter(" ".join(record.changed) for record in self.records.values() if record.changed)
 
     @cached_property
     def first_places(self) -> dict[str, str]:
@@ -192,8 +211,7 @@ class Report:
         found: dict[tuple, tuple[Claim, list[str]]] = {}
         for claim in self.all_claims():
             if claim.verdict == NOT_REPRODUCED and claim.experiment != self.about.theorems:
-                same = (claim.profile, claim.claim, claim.source, claim.statistic, str(claim.effect), claim.note)
-                found.setdefault(same, (claim, []))[1].append(claim.experiment)
+                found.setdefault(claim.identity, (claim, []))[1].append(claim.experiment)
         return list(found.values())
 
     def others(self, name: str) -> list[Piece]:
@@ -203,57 +221,66 @@ class Report:
         return [p for p in record.pieces if p.kind != "claims" and p.name not in known] if record else []
 
 
-def gather(output: Path, variants: Sequence[str] | None, russian: bool = False) -> Report:
+def default_variant(output: Path) -> str:
+    """The largest profile that anything was drawn with, nothing else changed; the paper's if nothing was."""
+    drawn = {record.variant for record in read_records(output)}
+    names = ["" if profile == "paper" else profile for profile in PROFILES]
+    return next((name for name in names if name in drawn), "")
+
+
+def gather(output: Path, variant: str, overrides: Sequence[str] = (), russian: bool = False) -> Report:
     """Read what is to be reported.
 
     Parameters
     ----------
-    variants
-        Which variants' records are taken, the first that there is of each experiment; None: of each experiment the
-        largest profile's, with no other setting changed.
+    variant
+        Whose records are taken: of one profile, so that verdicts of different sizes and data are never added up.
+    overrides
+        That belong to the variant, for the commands of what is missing.
     russian
         Whether captions are the thesis's own.
     """
     found = read_records(output)
-    wanted = list(variants) if variants is not None else ["" if name == "paper" else name for name in PROFILES[:3]]
-    chosen: dict[str, Record] = {}
-    for variant in reversed(wanted):
-        chosen |= {record.name: record for record in found if record.variant == variant}
-    results: dict[str, Result] = {}
-    for variant in reversed(wanted):
-        results |= read_results(output, variant)
+    chosen = {record.name: record for record in found if record.variant == variant}
+    results = read_results(output, variant)
+    asked = telling(overrides) or ([f"profile={variant}"] if variant in PROFILES else [])
     entries = [
-        Entry(item, [_part(name, file, chosen, results, wanted[0]) for name, file in item.experiments.items()])
+        Entry(item, [_part(name, file, chosen, results, asked) for name, file in item.experiments.items()])
         for item in catalogue()
     ]
     of_the_thesis = {name for item in catalogue() for name in item.experiments}
     others = [name for name in dict.fromkeys([*shipped(), *chosen]) if name not in of_the_thesis]
-    beyond = [_part(name, None, chosen, results, wanted[0]) for name in others if name in chosen or name in results]
+    beyond = [_part(name, None, chosen, results, asked) for name in others if name in chosen or name in results]
     claims = {name: _claims(record) for name, record in chosen.items()}
     about = thesis()
     theorems = _theorems(chosen.get(about.theorems))
-    return Report(about, entries, beyond, claims, theorems, chosen, russian)
+    drawn = Counter(record.variant or "paper" for record in found if record.variant != variant)
+    return Report(about, entries, beyond, claims, theorems, chosen, variant, dict(drawn), russian)
 
 
 def _part(
-    name: str, file: str | None, chosen: Mapping[str, Record], results: Mapping[str, Result], variant: str
+    name: str, file: str | None, chosen: Mapping[str, Record], results: Mapping[str, Result], overrides: Sequence[str]
 ) -> Part:
     record, result = chosen.get(name), results.get(name)
-    piece = next((one for one in record.pieces if one.name == file), None) if record else None
-    whole = record is not None and not record.missing and not record.failures
-    reasons = list(result.reasons) if result and not whole else []
-    if record:
-        command = record.command
-        missing = f"{len(record.missing)} of {record.points} points are missing: {', '.join(record.missing[:5])}"
-        reasons += [] if reasons or not record.missing else [missing]
-        reasons += [text for text in record.failures if not any(text in reason for reason in reasons)]
-        if file and piece is None and not reasons:
-            reasons.append(f"this run did not draw {file}")
-    else:
-        overrides = [f"profile={variant}"] if variant in PROFILES else []
+    if record is None:
         command = result.command if result else command_of(name, overrides)
-        reasons = reasons or ["not measured yet"]
-    return Part(name, record.title if record else shipped().get(name, ""), command, record, piece, reasons)
+        reasons = (list(result.reasons) if result else []) or ["not measured yet"]
+        return Part(name, shipped().get(name, ""), command, None, None, reasons)
+    piece = next((one for one in record.pieces if one.name == file), None)
+    reasons = []
+    if result and result.reasons and result.time > record.time:
+        later = result.state == FAILED or result.state == NO_DATA
+        reasons += [f"the last run failed; this is what was drawn at {record.time[:16]}"] * later + list(result.reasons)
+    elif record.missing:
+        labels = ", ".join(record.missing[:5])
+        reasons.append(f"{len(record.missing)} of {record.points} points are missing: {labels}")
+    reasons += [text for text in record.failures if not any(text in reason for reason in reasons)]
+    again = shlex.join(["landscape", "figures", name, *record.overrides])
+    lost = [one for one in record.pieces if one.lost and (one is piece or one.kind == "claims")]
+    reasons += [f"changed or gone since it was drawn: {', '.join(one.lost)}; again: {again}" for one in lost]
+    if file and piece is None and not reasons:
+        reasons.append(f"this run did not draw {file}")
+    return Part(name, record.title, record.command, record, piece, reasons)
 
 
 def _claims(record: Record) -> list[Claim]:
@@ -286,6 +313,7 @@ def _theorems(record: Record | None) -> list[Theorem]:
         Theorem(
             *(row[name] for name in text[:5]),
             float(row["printed_smallest"]),
+            not row["statement"].endswith(OTHER_NORM),
             float(row["corrected_smallest"]),
             row["counterexample"],
             row["corrected"],

@@ -9,17 +9,24 @@ from landscape_cli.report.gather import Entry, Part, Report
 
 HEAD = r"""% Every figure and table of the thesis that was drawn, with its number there. To use it in a paper:
 %   \usepackage{graphicx,booktabs%(packages)s}
-%   \newcommand{\landscapeoutputs}{path/to/outputs}   % by default ..
-%   \input{path/to/outputs/report/thesis}
-\providecommand{\landscapeoutputs}{..}
+%   \newcommand{\landscapeoutputs}{path/to/outputs}   % by default %(above)s
+%   \input{path/to/thesis}
+\providecommand{\landscapeoutputs}{%(above)s}
 """
 MOST_FLOATS = 12  # that wait for a page: LaTeX takes 18, and a paper may have some of its own
 
 
-def latex(report: Report, output: Path) -> str:
-    """Return the file: one float a figure or table, those of each chapter after another."""
+def latex(report: Report, output: Path, above: str = "..") -> str:
+    """Return the file: one float a figure or table, those of each chapter after another.
+
+    Parameters
+    ----------
+    above
+        The output folder as seen from the file's own.
+    """
     russian = any(_cyrillic(_caption(report, entry)) for entry in report.entries)
-    lines = [HEAD.replace("%(packages)s", "} \\usepackage[T2A]{fontenc" if russian else "")]
+    head = HEAD.replace("%(packages)s", "} \\usepackage[T2A]{fontenc" if russian else "")
+    lines = [head.replace("%(above)s", above)]
     floats = 0
     for entry in report.entries:
         for part in entry.parts:

@@ -114,12 +114,13 @@ def _uri(kind: str, content: bytes) -> str:
 def _origin(report: Report) -> _Origin:
     """Sum up where all experiments come from."""
     origins = [record.origin for record in report.records.values()]
-    versions = dict.fromkeys(f"{name} {version}" for one in origins for name, version in one.versions.items())
+    versions = dict.fromkeys(version for one in origins for version in one.versions)
+    seconds = {key: taken for one in origins for key, taken in one.seconds.items()}
     return _Origin(
         list(dict.fromkeys(commit for one in origins for commit in one.commits)),
         list(dict.fromkeys(device for one in origins for device in one.devices)),
         list(versions),
         min((one.began for one in origins), default=""),
         max((one.ended for one in origins), default=""),
-        sum(one.seconds for one in origins),
+        sum(seconds.values()),
     )

@@ -116,6 +116,7 @@ def test_unknown_name(tmp_path):
 
 
 def test_a_run_fetches_what_is_missing(published, isolated):
+    from experiments.chapter1.schematic import SchematicLossChange as Schematic
     from landscape_cli.config import Config, TableConfig
     from landscape_cli.experiment import dataset_settings
     from landscape_cli.plan import _Finder
@@ -123,6 +124,6 @@ def test_a_run_fetches_what_is_missing(published, isolated):
     config = Config("a", "b", "c", dataset=TableConfig("servo"))
     wanted = {"dataset": dataset_settings(config.dataset, "servo")}
     with pytest.raises(MissingData, match="not found"):
-        _Finder(config, False, 1).resolve(wanted)
-    assert _Finder(config, True, 1).resolve(wanted)["dataset"]["objects"] == 3
+        _Finder(config, False, Schematic(config)).resolve(wanted)
+    assert _Finder(config, True, Schematic(config)).resolve(wanted)["dataset"]["objects"] == 3
     assert list((isolated / "no-data").rglob("servo.csv"))

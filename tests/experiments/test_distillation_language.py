@@ -266,7 +266,7 @@ def printed(monkeypatch):
 
     notes, save_figure = [], output.save_figure
     monkeypatch.setattr(
-        output, "save_figure", lambda *given: notes.append(f"{given[0].note} {given[-1]}") or save_figure(*given)
+        output, "save_figure", lambda *given: notes.append(f"{given[0].note} {given[4]}") or save_figure(*given)
     )
     return notes
 

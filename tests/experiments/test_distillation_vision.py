@@ -403,7 +403,7 @@ class TestCheckpoint:
         from landscape_cli.plotting import output
 
         notes, save_figure = [], output.save_figure
-        monkeypatch.setattr(output, "save_figure", lambda *given: notes.append(given[-1]) or save_figure(*given))
+        monkeypatch.setattr(output, "save_figure", lambda *given: notes.append(given[4]) or save_figure(*given))
         x, _ = archive()
         path = checkpoint()
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -274,7 +274,7 @@ CAPS = ("resamples", "sizes", "copies", "copy_resamples", "copy_sizes")
     [
         (["profile=paper"], (100, None, 40, 100, 40), 5),
         (["profile=quick"], (50, 40, 12, 50, 40), 3),
-        (["profile=embedded"], (25, 20, 6, 25, 40), 3),
+        (["profile=embedded"], (20, 10, 3, 20, 40), 3),
         (["profile=smoke"], (4, 5, 2, 4, 40), 2),
         (["profile=quick", "measure.resamples=70"], (70, 40, 12, 50, 40), 3),
         (["profile=quick", "measure.sizes=60"], (50, 60, 12, 50, 40), 3),
@@ -294,7 +294,7 @@ def test_profiles_cap_what_was_not_given(words, caps, seeds):
 
 
 @pytest.mark.parametrize(
-    ("words", "caps"), [(["profile=quick"], (50, 40, 12, 50, 40)), (["profile=embedded"], (25, 20, 6, 25, 40))]
+    ("words", "caps"), [(["profile=quick"], (50, 40, 12, 50, 40)), (["profile=embedded"], (20, 10, 3, 20, 40))]
 )
 def test_profiles_cap_the_experiment_on_a_table_of_ones_own_alike(words, caps):
     config = load(["experiment=sample_size", *words])

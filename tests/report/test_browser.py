@@ -64,7 +64,7 @@ def browser():
 @pytest.fixture(scope="module")
 def address(drawn_once, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "index.html"
-    path.write_text(page(gather(drawn_once, ["smoke"])), encoding="utf-8")
+    path.write_text(page(gather(drawn_once, "smoke")), encoding="utf-8")
     return path.as_uri()
 
 

@@ -46,7 +46,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def read(drawn):
-    return Reader(page(gather(drawn, ["smoke"])))
+    return Reader(page(gather(drawn, "smoke")))
 
 
 def test_every_tag_is_closed(read):
@@ -111,14 +111,14 @@ def test_says_what_was_drawn_and_what_was_not(read):
 
 
 def test_captions_may_be_the_thesiss_own(drawn):
-    text = page(gather(drawn, ["smoke"], russian=True))
+    text = page(gather(drawn, "smoke", russian=True))
     assert 'lang="ru">Пример' in text
 
 
 def test_text_is_no_markup(drawn):
     path = drawn / "runs" / "drawn" / "fc_mnist@smoke.json"
     path.write_text(path.read_text().replace("in place of mnist", "<script>alert(1)</script> & more"))
-    text = page(gather(drawn, ["smoke"]))
+    text = page(gather(drawn, "smoke"))
     assert "<script>" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
 
@@ -126,17 +126,17 @@ def test_text_is_no_markup(drawn):
 def test_svg_stands_in_for_png_and_a_lost_picture_is_told(drawn, landscape):
     words = ("experiment=schematic_loss_change", "profile=smoke", "plot.formats=[svg]")
     assert landscape("run", *words).code == 0
-    assert "data:image/svg+xml;base64," in page(gather(drawn, ["smoke"]))
+    assert "data:image/svg+xml;base64," in page(gather(drawn, "smoke"))
     assert landscape("run", *words[:2], "plot.formats=[pdf]").code == 0
-    assert "No PNG or SVG of fig_1_1_schematic_loss_change is there" in page(gather(drawn, ["smoke"]))
+    assert "No PNG or SVG of fig_1_1_schematic_loss_change is there" in page(gather(drawn, "smoke"))
 
 
 def test_the_same_results_give_the_same_page(drawn):
-    assert page(gather(drawn, ["smoke"])) == page(gather(drawn, ["smoke"]))
+    assert page(gather(drawn, "smoke")) == page(gather(drawn, "smoke"))
 
 
 def test_latex_has_every_figure_and_table_that_was_drawn(drawn):
-    text = latex(gather(drawn, ["smoke"]), drawn)
+    text = latex(gather(drawn, "smoke"), drawn)
     pictures = re.findall(r"\\includegraphics\[[^]]*\]{\\landscapeoutputs/([^}]*)}", text)
     assert sorted(pictures) == [
         f"figures/smoke/{name}.pdf"
@@ -150,7 +150,7 @@ def test_latex_has_every_figure_and_table_that_was_drawn(drawn):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_latex_compiles_as_its_head_says(drawn, tmp_path):
     (drawn / "report").mkdir()
-    (drawn / "report" / "thesis.tex").write_text(latex(gather(drawn, ["smoke"]), drawn), encoding="utf-8")
+    (drawn / "report" / "thesis.tex").write_text(latex(gather(drawn, "smoke"), drawn), encoding="utf-8")
     paper = tmp_path / "paper"
     paper.mkdir()
     (paper / "paper.tex").write_text(
