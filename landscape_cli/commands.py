@@ -25,7 +25,7 @@ from landscape_cli.dataset_identity import AnySource
 from landscape_cli.draw import draw
 from landscape_cli.errors import DamagedPoint, LandscapeError, MissingData
 from landscape_cli.features.checkpoints import find_checkpoint
-from landscape_cli.listing import check_experiment, items_of, shipped
+from landscape_cli.listing import check_experiment, check_no_experiment, items_of, shipped
 from landscape_cli.plan import Plan, make_plan
 from landscape_cli.store import StoredPoint
 from landscape_cli.submission import code_digest
@@ -50,6 +50,7 @@ def figures(words: Sequence[str], chapter: int | None) -> int:
     0 if every experiment named is complete, 1 otherwise.
     """
     names, overrides = [w for w in words if "=" not in w], [w for w in words if "=" in w]
+    check_no_experiment(overrides)
     for name in names:
         check_experiment(name)
     asked = bool(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -99,6 +100,19 @@ def check_experiment(name: str) -> None:
     """
     if name not in shipped():
         raise BadInput(f"there is no experiment {name!r}{nearest(name, shipped())}; valid: {', '.join(shipped())}")
+
+
+def check_no_experiment(overrides: Sequence[str]) -> None:
+    """Refuse an experiment among overrides that hold for several.
+
+    Raises
+    ------
+    BadInput
+        Says how experiments are named there.
+    """
+    for text in overrides:
+        if text.lstrip("+~").startswith("experiment="):
+            raise BadInput(f"{text}: here experiments are named without experiment=, as in landscape figures fc_mnist")
 
 
 def items_of(experiment: str) -> list[Item]:

@@ -16,7 +16,7 @@ from landscape_cli.composing import load
 from landscape_cli.config import Config
 from landscape_cli.cost import duration, estimated_seconds
 from landscape_cli.errors import INTERRUPTED, BadInput, CannotWrite, LandscapeError, MissingData, NothingGiven
-from landscape_cli.listing import catalogue, check_experiment, items_of, shipped, thesis
+from landscape_cli.listing import catalogue, check_experiment, check_no_experiment, items_of, shipped, thesis
 from landscape_cli.measuring import Failure
 from landscape_cli.plan import make_plan
 from landscape_cli.processes import cores, shared_out
@@ -69,8 +69,7 @@ def reproduce(words: Sequence[str], jobs: int | None = None, beyond: bool = Fals
     0 if all were drawn; 3 if nothing but data is missing; 130 after Ctrl-C; 1 otherwise.
     """
     overrides = [word for word in words if "=" in word]
-    if named := [word for word in overrides if word.lstrip("+~").startswith("experiment=")]:
-        raise BadInput(f"{named[0]}: experiments are named without experiment=, as in landscape reproduce fc_mnist")
+    check_no_experiment(overrides)
     names = [word for word in words if "=" not in word] or of_the_report(beyond)
     configs, results = _composed(names, overrides)
     first = next(iter(configs.values()))

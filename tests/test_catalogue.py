@@ -161,7 +161,14 @@ def english_left(monkeypatch) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", shipped())
+# The same points as another's under the smoke profile, whose digits stand in for the data sets of both.
+TWINS = {
+    *("landscape_measure_fc_cifar10", "landscape_measure_conv_cifar10", "radius_fc_cifar10"),
+    *(f"conv_{axis}_{data}" for axis in ("layers", "kernel", "channels") for data in ("fashion_mnist", "cifar10")),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in TWINS)) for name in shipped()])
 def test_every_experiment_runs_and_makes_its_files(landscape, shared_output, english_left, name, small):
     finished = landscape("run", f"experiment={name}", *small, f"output_dir={shared_output}")
     assert english_left == {}

@@ -172,12 +172,16 @@ class TestFigures:
         assert "unexpected" not in finished.err
         assert finished.code == {"show": 0, "figures": 1}[command]
 
+    @pytest.mark.slow  # composes every experiment; a chapter's are composed below
     def test_of_all(self, landscape, measured, small):
         finished = landscape("figures", *small)
         assert finished.code == 0  # what can be drawn was drawn
         assert "conv_layers_mnist: 2 of 2 points" in finished.err
         assert "quickstart:" not in finished.err
         assert "quickstart:" in finished.out
+
+    def test_of_an_experiment_among_the_overrides(self, landscape):
+        landscape("figures", "experiment=fc_mnist").assert_refused(2, "experiment=fc_mnist", "figures fc_mnist")
 
     def test_of_a_chapter(self, landscape, small):
         finished = landscape("figures", "--chapter", "1", *small)
