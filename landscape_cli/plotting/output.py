@@ -119,9 +119,9 @@ def markdown(shown: pd.DataFrame) -> str:
 
 
 def _latex(shown: pd.DataFrame, caption: str, label: str) -> str:
-    escaped = shown.rename(columns=_escape).map(_escape)
+    escaped = shown.rename(columns=latex_text).map(latex_text)
     text = escaped.style.hide(axis="index").to_latex(
-        hrules=True, caption=_escape(caption), label=f"tab:{label}", position_float="centering"
+        hrules=True, caption=latex_text(caption), label=f"tab:{label}", position_float="centering"
     )
     return text if text.endswith("\n") else text + "\n"
 
@@ -175,7 +175,8 @@ _LATEX = {
 }
 
 
-def _escape(text: object) -> str:
+def latex_text(text: object) -> str:
+    """Return a text as LaTeX sets it: special characters escaped, letters and signs outside of ASCII as mathematics."""
     accented = re.sub("(.)\N{COMBINING TILDE}", "\0\\1\0", str(text))  # the letter between two marks
     pieces = accented.split("\0")
     return "".join(

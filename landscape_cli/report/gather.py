@@ -140,7 +140,6 @@ class Report:
     claims: Mapping[str, Sequence[Claim]]  # by experiment
     theorems: Sequence[Theorem]
     records: Mapping[str, Record]  # by experiment
-    variant: str = ""  # of all the records
     others_drawn: Mapping[str, int] = field(default_factory=dict)  # other variant -> experiments drawn
     russian: bool = field(default=False)  # captions as the thesis prints them
 
@@ -255,7 +254,7 @@ def gather(output: Path, variant: str, overrides: Sequence[str] = (), russian: b
     about = thesis()
     theorems = _theorems(chosen.get(about.theorems))
     drawn = Counter(record.variant or "paper" for record in found if record.variant != variant)
-    return Report(about, entries, beyond, claims, theorems, chosen, variant, dict(drawn), russian)
+    return Report(about, entries, beyond, claims, theorems, chosen, dict(drawn), russian)
 
 
 def _part(

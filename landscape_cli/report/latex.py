@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landscape_cli.plotting.output import _escape as latex_text
+from landscape_cli.plotting.output import latex_text
 from landscape_cli.report.gather import Entry, Part, Report
 
 HEAD = r"""% Every figure and table of the thesis that was drawn, with its number there. To use it in a paper:

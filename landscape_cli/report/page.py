@@ -15,7 +15,7 @@ from PIL import Image
 
 from landscape_cli import __version__, provenance
 from landscape_cli.cost import duration
-from landscape_cli.drawn import Piece
+from landscape_cli.drawn import Origin, Piece
 from landscape_cli.report.gather import VERDICTS, Report, number, picture_of, table_of
 
 MOST_ROWS = 60
@@ -42,16 +42,6 @@ class Picture:
     source: str  # data URI
     width: int  # pixels as shown
     height: int
-
-
-@dataclass(frozen=True)
-class _Origin:
-    commits: list[str]
-    devices: list[str]
-    versions: list[str]
-    began: str
-    ended: str
-    seconds: float
 
 
 def page(report: Report) -> str:
@@ -111,16 +101,14 @@ def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _origin(report: Report) -> _Origin:
-    """Sum up where all experiments come from."""
+def _origin(report: Report) -> Origin:
+    """Sum up where all experiments come from; points that several share once."""
     origins = [record.origin for record in report.records.values()]
-    versions = dict.fromkeys(version for one in origins for version in one.versions)
-    seconds = {key: taken for one in origins for key, taken in one.seconds.items()}
-    return _Origin(
-        list(dict.fromkeys(commit for one in origins for commit in one.commits)),
-        list(dict.fromkeys(device for one in origins for device in one.devices)),
-        list(versions),
-        min((one.began for one in origins), default=""),
-        max((one.ended for one in origins), default=""),
-        sum(seconds.values()),
+    return Origin(
+        commits=list(dict.fromkeys(commit for one in origins for commit in one.commits)),
+        devices=list(dict.fromkeys(device for one in origins for device in one.devices)),
+        versions=list(dict.fromkeys(version for one in origins for version in one.versions)),
+        began=min((one.began for one in origins), default=""),
+        ended=max((one.ended for one in origins), default=""),
+        seconds={key: taken for one in origins for key, taken in one.seconds.items()},
     )
